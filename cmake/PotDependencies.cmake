@@ -1,0 +1,24 @@
+# Debian 12's packages as imported targets; deploy/install-deps installs them.
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(absl CONFIG REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(spdlog CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+find_program(POT_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+
+# Debian's dnnl-config.cmake asks for OpenCL, which the CPU library does not
+# use.
+find_path(POT_DNNL_INCLUDE oneapi/dnnl/dnnl.hpp REQUIRED)
+find_library(POT_DNNL_LIBRARY dnnl REQUIRED)
+add_library(pot_dnnl INTERFACE)
+target_include_directories(pot_dnnl SYSTEM INTERFACE "${POT_DNNL_INCLUDE}")
+target_link_libraries(pot_dnnl INTERFACE "${POT_DNNL_LIBRARY}")
+
+if(POT_BUILD_TESTS)
+  find_package(GTest CONFIG REQUIRED)
+  find_package(benchmark CONFIG REQUIRED)
+endif()

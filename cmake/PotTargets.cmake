@@ -1,0 +1,33 @@
+# pot_library(NAME SOURCES... [DEPS targets...]): a static library of ours.
+function(pot_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PUBLIC pot_options ${ARG_DEPS})
+endfunction()
+
+# pot_test(NAME SOURCES... [DEPS targets...]): a GoogleTest program, one ctest
+# entry. POT_SOURCE_DIR and POT_SHARED_DIR tell it where the sources and the
+# optional development data (../shared) lie.
+function(pot_test name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE
+    pot_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE
+    POT_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+    POT_SHARED_DIR="${PROJECT_SOURCE_DIR}/../shared")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES
+    TIMEOUT 300)
+endfunction()
+
+# pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program.
+function(pot_fuzzer name)
+  if(NOT POT_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE pot_options ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
