@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace pot {
@@ -21,7 +21,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path,
 // Writes `contents` to `path` and fsyncs the file. Truncates a file that
 // is there: publish by writing into a directory that nobody reads yet and
 // RenameDirectory().
-absl::Status WriteFile(const std::string& path, std::string_view contents);
+absl::Status WriteFile(const std::string& path, absl::string_view contents);
 
 // fsyncs the directory itself, so that the names in it survive a crash.
 absl::Status SyncDirectory(const std::string& path);

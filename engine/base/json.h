@@ -2,9 +2,9 @@
 #ifndef POT_ENGINE_BASE_JSON_H_
 #define POT_ENGINE_BASE_JSON_H_
 
-#include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace pot {
@@ -16,8 +16,8 @@ inline constexpr int kMaxJsonDepth = 64;
 // (a file name, say), on a syntax error, duplicate keys of one object, or
 // nesting deeper than kMaxJsonDepth. Reading a value of the wrong type out of
 // the result throws: check with is_*() first.
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text,
-                                         std::string_view what);
+absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text,
+                                         absl::string_view what);
 
 }  // namespace pot
 

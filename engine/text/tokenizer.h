@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace pot {
@@ -25,9 +25,9 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
       const std::string& directory);
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> FromVocabAndMerges(
-      std::string_view vocab_json, std::string_view merges_txt);
+      absl::string_view vocab_json, absl::string_view merges_txt);
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> FromTokenizerJson(
-      std::string_view tokenizer_json);
+      absl::string_view tokenizer_json);
 
   virtual ~Tokenizer() = default;
 
@@ -41,11 +41,11 @@ class Tokenizer {
   // encode_ordinary does. INVALID_ARGUMENT, with the offset, when the text is
   // not UTF-8 or has a byte that the vocabulary lacks; `ids` is then
   // unchanged. Time is O(n log n) in the length, also for one endless word.
-  virtual absl::Status Encode(std::string_view text,
+  virtual absl::Status Encode(absl::string_view text,
                               std::vector<int32_t>* ids) const = 0;
 
   // Bytes of one token. Empty for an id outside [0, vocab_size).
-  virtual std::string_view TokenBytes(int32_t id) const = 0;
+  virtual absl::string_view TokenBytes(int32_t id) const = 0;
 
   // Concatenated bytes of `ids`; not necessarily valid UTF-8.
   // INVALID_ARGUMENT, naming the id and the vocabulary size, on an unknown id.
