@@ -1,0 +1,70 @@
+// The functions whose speed depends on the CPU, one table per instruction
+// set. A table is chosen once, at start-up; all tables compute the same bits.
+#ifndef POT_ENGINE_KERNELS_KERNEL_TABLE_H_
+#define POT_ENGINE_KERNELS_KERNEL_TABLE_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/quant/pot_format.h"
+
+namespace pot {
+
+struct KernelTable {
+  // "scalar", "shift", "avx2" or "avx512vnni".
+  absl::string_view name;
+  // Whether this CPU, and its operating system, can run it.
+  bool (*supported)();
+
+  // acc[r * 64 + n] = sum over k < 8 * steps of level(code(n, k)) * a[r *
+  // a_stride + k], for the 64 outputs n of a block and rows r < num_rows
+  // (1 <= num_rows <= kMaxDotRows). `codes`: kStepBytes per step, laid out as
+  // PackedPotMatrix says, 64-byte aligned; |a| <= 127; the format has at most
+  // 4 bits. Exact in int32 for steps <= 8192 (kMaxMatrixCols).
+  void (*pot_dot)(const uint8_t* codes, const PotFormat& format,
+                  const int8_t* a, int64_t a_stride, int num_rows,
+                  int64_t steps, int32_t* acc);
+
+  // Float operations with one fixed order of summation, and no fused
+  // multiply-add, in every table.
+
+  // sum x[i] * y[i]: 16 strided partial sums p[j] = x[j]y[j] + x[j+16]y[j+16]
+  // + ..., then p[j] + p[j+8], p[j] + p[j+4], p[j] + p[j+2], p[0] + p[1].
+  float (*dot)(const float* x, const float* y, int64_t count);
+  // y = (x - mean) / sqrt(variance + epsilon) * gain + bias, the sums in the
+  // order of dot. y may be x.
+  void (*layer_norm)(const float* x, const float* gain, const float* bias,
+                     float epsilon, int64_t count, float* y);
+  // In place. tanh form (gelu_new) and erf form (gelu) of Hendrycks & Gimpel,
+  // arXiv 1606.08415.
+  void (*gelu_tanh)(float* x, int64_t count);
+  void (*gelu_erf)(float* x, int64_t count);
+  // In place: x = exp(x - max x) / sum.
+  void (*softmax)(float* x, int64_t count);
+  // y[i] += w * x[i].
+  void (*axpy)(float w, const float* x, int64_t count, float* y);
+  // IEEE 754 half precision, round to nearest even.
+  void (*half_to_float)(const uint16_t* half, int64_t count, float* x);
+  void (*float_to_half)(const float* x, int64_t count, uint16_t* half);
+};
+
+inline constexpr int kMaxDotRows = 8;
+
+// The wide shift kernel, for formats of 5 and 6 bits: acc[n] = sum over
+// k < count of level(codes[64 * k + n]) * a[k] in int64, n < 64.
+void WidePotDot(const uint8_t* codes, const PotFormat& format, const int8_t* a,
+                int64_t count, int64_t* acc);
+
+// All tables, fastest last; the first is the scalar reference.
+absl::Span<const KernelTable* const> AllKernelTables();
+
+// The table called `name`; "" or "auto" means the fastest that is supported.
+// INVALID_ARGUMENT for an unknown name, FAILED_PRECONDITION for one that this
+// CPU cannot run, both listing what would do.
+absl::StatusOr<const KernelTable*> FindKernelTable(absl::string_view name);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_KERNELS_KERNEL_TABLE_H_

@@ -1,0 +1,65 @@
+// A PotMatrix in kernel order; built at load, never saved.
+#ifndef POT_ENGINE_KERNELS_PACKED_POT_MATRIX_H_
+#define POT_ENGINE_KERNELS_PACKED_POT_MATRIX_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "engine/kernels/aligned_buffer.h"
+#include "engine/quant/pot_matrix.h"
+
+namespace pot {
+
+// Outputs come in blocks of 64, inputs in steps of 8. A step of a block is 256
+// bytes: byte 4*n + j of it holds, for output n of the block, input 8g + j in
+// its low nibble and input 8g + 4 + j in its high nibble, so that a kernel
+// reads the matrix as one sequential stream and has 4 consecutive inputs per
+// 32-bit lane. Formats of more than 4 bits take one byte per code: byte
+// 64*k + n of a block.
+//
+// Outputs are padded to a multiple of 64 and inputs to one of 8 with code 0;
+// padded outputs are never stored, padded inputs meet activations of 0.
+class PackedPotMatrix {
+ public:
+  static constexpr int64_t kBlockOutputs = 64;
+  static constexpr int64_t kStepInputs = 8;
+  static constexpr int64_t kStepBytes = 256;
+
+  explicit PackedPotMatrix(const PotMatrix& matrix);
+
+  const PotFormat& format() const { return *format_; }
+  bool wide() const { return format_->bits > 4; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  int64_t num_blocks() const { return num_blocks_; }
+  // cols rounded up to kStepInputs: the length of an activation row.
+  int64_t padded_cols() const { return padded_cols_; }
+  int64_t groups_per_row() const { return groups_per_row_; }
+  // Inputs that share a scale; a multiple of 8 unless there is one group.
+  int64_t group_size() const { return group_size_; }
+
+  // Codes of one block, from input `k` (a multiple of 8) on.
+  const uint8_t* BlockCodes(int64_t block, int64_t k) const;
+  // 64 scales, and 64 sums of levels, of one group of one block. The level
+  // sums carry the zero point: sum w (a - z) = sum w a - z * sum w.
+  const float* Scales(int64_t block, int64_t group) const;
+  const int64_t* LevelSums(int64_t block, int64_t group) const;
+
+  // Row `row` as floats: weights[cols]. For embedding look-ups.
+  void DequantizeRow(int64_t row, absl::Span<float> weights) const;
+
+  // Memory held by codes, scales and sums.
+  int64_t resident_bytes() const;
+
+ private:
+  const PotFormat* format_;
+  int64_t rows_, cols_, num_blocks_, padded_cols_, groups_per_row_, group_size_;
+  bool one_scale_;
+  AlignedBuffer<uint8_t> codes_;
+  AlignedBuffer<float> scales_;
+  AlignedBuffer<int64_t> level_sums_;
+};
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_KERNELS_PACKED_POT_MATRIX_H_

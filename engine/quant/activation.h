@@ -1,0 +1,40 @@
+// Per-token 8-bit activations: x ~ scale * (a - zero_point), a in [-127, 127].
+//
+// 255 steps instead of 256 keep |a| <= 127, so that a can be negated in int8
+// and two products fit int16: every kernel then computes the same integers.
+#ifndef POT_ENGINE_QUANT_ACTIVATION_H_
+#define POT_ENGINE_QUANT_ACTIVATION_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace pot {
+
+enum class ActivationMode {
+  // Uniform over [min(x, 0), max(x, 0)] of the token, as in the papers.
+  kAffine,
+  // Uniform over [-max|x|, max|x|]; zero_point is 0.
+  kSymmetric,
+  // Not quantized: weights are dequantized to float. For measuring what the
+  // 8 bits cost, not for serving.
+  kFloat,
+};
+
+absl::StatusOr<ActivationMode> ParseActivationMode(absl::string_view text);
+absl::string_view ActivationModeName(ActivationMode mode);
+
+struct ActivationScale {
+  float scale = 0.0f;      // 0 when every x is 0
+  int32_t zero_point = 0;  // in [-127, 127]
+};
+
+// Quantizes x[count] into a[count]; rounds half to even. Values that are not
+// finite are the caller's error and give unspecified, but valid, output.
+ActivationScale QuantizeActivation(const float* x, int64_t count,
+                                   ActivationMode mode, int8_t* a);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_QUANT_ACTIVATION_H_

@@ -1,0 +1,34 @@
+#ifndef POT_ENGINE_QUANT_GRANULARITY_H_
+#define POT_ENGINE_QUANT_GRANULARITY_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace pot {
+
+// How many weights share one scale: the whole tensor, one output row, or a
+// group of 32, 64 or 128 consecutive inputs of one output. The last group of a
+// row is shorter when the group size does not divide the row.
+struct Granularity {
+  enum class Kind { kTensor, kRow, kGroup };
+  Kind kind = Kind::kRow;
+  int group_size = 0;  // 32, 64 or 128 with kGroup, else 0
+
+  // Scales per row for rows of `cols` weights; 1 for kTensor and kRow.
+  int64_t GroupsPerRow(int64_t cols) const;
+  // Weights of a row that share a scale; `cols` for kTensor and kRow.
+  int64_t GroupSize(int64_t cols) const;
+
+  // "tensor", "row", "g32", "g64", "g128".
+  std::string ToString() const;
+  static absl::StatusOr<Granularity> Parse(absl::string_view text);
+
+  bool operator==(const Granularity&) const = default;
+};
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_QUANT_GRANULARITY_H_

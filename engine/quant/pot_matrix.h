@@ -1,0 +1,81 @@
+// A quantized weight matrix as it lies on disk: immutable, and the same bytes
+// on every CPU. PackedPotMatrix (engine/kernels) is its copy in kernel order.
+#ifndef POT_ENGINE_QUANT_POT_MATRIX_H_
+#define POT_ENGINE_QUANT_POT_MATRIX_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/quant/granularity.h"
+#include "engine/quant/pot_format.h"
+
+namespace pot {
+
+// Limit of a row's length. With |level| <= 128 and |activation| <= 127 a sum
+// over 65 536 products is at most 1 065 353 216 < 2^31 - 1, and with levels
+// stored plus 128, as some kernels do, 255 * 127 * 65 536 = 2 122 383 360
+// still is: int32 never overflows. Wider formats sum in int64:
+// 2^31 * 127 * 65 536 < 2^54.
+inline constexpr int64_t kMaxMatrixCols = 65536;
+inline constexpr int64_t kMaxMatrixRows = int64_t{1} << 24;
+
+// W[rows][cols], rows are outputs: W[n][k] = scale(n, k / group) *
+// level(code(n, k)).
+class PotMatrix {
+ public:
+  // `codes`: rows * CodeBytesPerRow(bits, cols) bytes, each row a
+  // little-endian bit stream: code k occupies bits [k*bits, (k+1)*bits), bit i
+  // being bit i%8 of byte i/8; the padding of the last byte is zero.
+  // `scales`: finite; [rows][GroupsPerRow], or a single one for kTensor.
+  // Neither is copied: `owner` keeps both alive (it may be null when the caller
+  // does). INVALID_ARGUMENT on any mismatch, or shapes outside the limits.
+  static absl::StatusOr<PotMatrix> Create(const PotFormat* format, int64_t rows,
+                                          int64_t cols, Granularity granularity,
+                                          absl::Span<const uint8_t> codes,
+                                          absl::Span<const float> scales,
+                                          std::shared_ptr<const void> owner);
+
+  // The same from one code per byte, packed and owned by the result.
+  static absl::StatusOr<PotMatrix> FromCodes(const PotFormat* format,
+                                             int64_t rows, int64_t cols,
+                                             Granularity granularity,
+                                             absl::Span<const PotCode> codes,
+                                             std::vector<float> scales);
+
+  static int64_t CodeBytesPerRow(int bits, int64_t cols) {
+    return (cols * bits + 7) / 8;
+  }
+
+  const PotFormat& format() const { return *format_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  Granularity granularity() const { return granularity_; }
+  int64_t groups_per_row() const { return groups_per_row_; }
+  absl::Span<const uint8_t> packed_codes() const { return codes_; }
+  absl::Span<const float> scales() const { return scales_; }
+
+  float Scale(int64_t row, int64_t group) const;
+
+  // codes[cols] and weights[cols] of one row.
+  void UnpackRow(int64_t row, absl::Span<PotCode> codes) const;
+  void DequantizeRow(int64_t row, absl::Span<float> weights) const;
+
+ private:
+  PotMatrix() = default;
+
+  const PotFormat* format_ = nullptr;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+  Granularity granularity_;
+  int64_t groups_per_row_ = 0;
+  absl::Span<const uint8_t> codes_;
+  absl::Span<const float> scales_;
+  std::shared_ptr<const void> owner_;
+};
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_QUANT_POT_MATRIX_H_

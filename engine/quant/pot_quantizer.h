@@ -1,0 +1,64 @@
+// Float weights to codes and scales, by rounding to nearest. Export and
+// training call the same functions, so what was trained is what is served.
+#ifndef POT_ENGINE_QUANT_POT_QUANTIZER_H_
+#define POT_ENGINE_QUANT_POT_QUANTIZER_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/quant/granularity.h"
+#include "engine/quant/pot_format.h"
+#include "engine/quant/pot_matrix.h"
+
+namespace pot {
+
+enum class QuantizeMode {
+  // The arithmetic that the code of arXiv 2506.00315 and 2601.02298 runs, in
+  // float32: s = max(max|w| / 2^k, eps); n = w / s; a = round(|n|), half to
+  // even; a = 0 gives level 0, else sign(n) * 2^min(round(log2 a), k).
+  kPaper,
+  // The level nearest in value, under the scale of least squared error among
+  // kScaleSteps geometric steps of [0.04, 2.7] * max|w| / top, both signs when
+  // the book is lopsided; ties go to the smaller |level|, then to the smaller
+  // code, and among scales to the first.
+  kNearest,
+};
+
+absl::StatusOr<QuantizeMode> ParseQuantizeMode(absl::string_view text);
+absl::string_view QuantizeModeName(QuantizeMode mode);
+
+struct QuantizeOptions {
+  const PotFormat* format = nullptr;
+  Granularity granularity;
+  QuantizeMode mode = QuantizeMode::kNearest;
+  // Floor of the scale in kPaper; the papers' 2^-5 pins most GPT-2 tensors to
+  // 1/32, so it is off unless asked for.
+  float paper_eps = 0.0f;
+};
+
+inline constexpr int kScaleSteps = 64;
+
+// weights[rows][cols]. INVALID_ARGUMENT on a weight that is not finite (naming
+// its row and column), on kPaper with a format it does not apply to, and on
+// shapes that PotMatrix refuses. Deterministic on every machine.
+absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
+                                      int64_t rows, int64_t cols,
+                                      const QuantizeOptions& options);
+
+// Scale of one group by options.mode: positive, or of either sign in a lopsided
+// book; 1 when every weight is zero.
+float ChooseScale(absl::Span<const float> group, const QuantizeOptions& options);
+
+// codes[i] of weights[i] under `scale`, by options.mode.
+void QuantizeGroup(absl::Span<const float> group, float scale,
+                   const QuantizeOptions& options, absl::Span<PotCode> codes);
+
+// sum (w - q)^2 / sum w^2 over the matrix; 0 when all weights are zero.
+double NormalizedSquaredError(absl::Span<const float> weights,
+                              const PotMatrix& quantized);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_QUANT_POT_QUANTIZER_H_
