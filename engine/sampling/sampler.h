@@ -1,0 +1,68 @@
+#ifndef POT_ENGINE_SAMPLING_SAMPLER_H_
+#define POT_ENGINE_SAMPLING_SAMPLER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/sampling/sampling_params.h"
+
+namespace pot {
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0.0f;  // natural logarithm
+};
+
+struct SampledToken {
+  int32_t id = 0;
+  // Log-probabilities under the model's own logits, before bias, penalties and
+  // temperature: comparable between requests.
+  float logprob = 0.0f;
+  // The `num_top` most probable tokens, best first, ties by id.
+  std::vector<TokenLogprob> top;
+};
+
+// Draws tokens for one sequence. The token at a position is a pure function of
+// logits, parameters, tokens so far, seed, sequence index and position.
+class Sampler {
+ public:
+  // `params` is valid for `vocab_size`. `sequence` tells the n samples of one
+  // request apart.
+  Sampler(SamplingParams params, int vocab_size, uint32_t sequence);
+
+  // Tokens of the prompt, for the repetition penalty.
+  void AddPrompt(absl::Span<const int32_t> tokens);
+
+  // Draws the token at `position` of the sequence from logits[vocab_size] and
+  // notes it for the penalties. `suppressed` ids cannot be drawn (end of text
+  // before min_new_tokens). FAILED_PRECONDITION when nothing is left to draw;
+  // DATA_LOSS when a logit is not finite.
+  absl::StatusOr<SampledToken> Sample(absl::Span<const float> logits,
+                                      int64_t position, int num_top,
+                                      absl::Span<const int32_t> suppressed);
+
+ private:
+  struct Candidate {
+    int32_t id;
+    float logit;
+    double probability;
+  };
+
+  SamplingParams params_;
+  int vocab_size_;
+  uint32_t sequence_;
+  std::vector<bool> banned_;
+  absl::flat_hash_map<int32_t, int32_t> generated_counts_;
+  absl::flat_hash_map<int32_t, int32_t> seen_counts_;
+  std::vector<Candidate> candidates_;
+};
+
+// Log-probability of `id`, and the num_top best, under softmax(logits).
+SampledToken LogprobOf(absl::Span<const float> logits, int32_t id, int num_top);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_SAMPLING_SAMPLER_H_
