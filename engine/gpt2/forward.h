@@ -1,0 +1,44 @@
+// The GPT-2 forward pass, one function for prefill and decode.
+#ifndef POT_ENGINE_GPT2_FORWARD_H_
+#define POT_ENGINE_GPT2_FORWARD_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "engine/base/thread_pool.h"
+#include "engine/gpt2/kv_cache.h"
+#include "engine/gpt2/model_weights.h"
+
+namespace pot {
+
+// Part of one sequence in a ragged batch: `tokens` continue `cache`.
+struct ForwardSpan {
+  enum class Logits { kNone, kLast, kAll };
+
+  KvCache* cache = nullptr;
+  absl::Span<const int32_t> tokens;  // at least one
+  Logits logits = Logits::kLast;
+};
+
+// Buffers of a forward pass, kept between calls.
+struct ForwardScratch {
+  std::vector<float> residual, normed, qkv, attended, hidden, head_input;
+  std::vector<float> scores;
+};
+
+// Runs all spans together; each sequence must occur once. On success the
+// caches have grown by the tokens, and `logits` holds the rows asked for,
+// (rows, V), span by span. With PoT weights a sequence's logits are bitwise the
+// same whatever the batch, the chunking of its tokens, the threads and the CPU.
+//
+// INVALID_ARGUMENT for a token outside the vocabulary and OUT_OF_RANGE for a
+// position beyond the cache; caches are then unchanged.
+absl::Status Forward(const ModelWeights& weights,
+                     absl::Span<const ForwardSpan> spans, ThreadPool* pool,
+                     ForwardScratch* scratch, std::vector<float>* logits);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_GPT2_FORWARD_H_

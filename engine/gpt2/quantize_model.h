@@ -1,0 +1,51 @@
+// From a Hugging Face model directory to a PoT model directory.
+#ifndef POT_ENGINE_GPT2_QUANTIZE_MODEL_H_
+#define POT_ENGINE_GPT2_QUANTIZE_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/thread_pool.h"
+#include "engine/quant/pot_quantizer.h"
+
+namespace pot {
+
+struct QuantizeModelOptions {
+  QuantizeOptions layers;     // the four matrices of every layer
+  QuantizeOptions embedding;  // token embedding and head
+  // Position embeddings as F16 (F32 otherwise).
+  bool half_positions = true;
+};
+
+struct QuantizeModelReport {
+  int64_t parameters = 0;
+  int64_t float_bytes = 0;  // 4 bytes per parameter
+  int64_t code_bytes = 0;   // packed codes
+  int64_t scale_bytes = 0;
+  int64_t other_bytes = 0;     // biases, LayerNorm, positions
+  double bits_per_weight = 0;  // codes and scales over quantized weights
+
+  int64_t stored_bytes() const {
+    return code_bytes + scale_bytes + other_bytes;
+  }
+};
+
+// Reads the float model in `from` and writes config.json, the tokenizer's
+// files and the exponent checkpoint into the existing directory `to`; no
+// manifest. `progress(done, total)` in weights.
+absl::StatusOr<QuantizeModelReport> QuantizeModel(
+    const std::string& from, const std::string& to,
+    const QuantizeModelOptions& options, ThreadPool* pool,
+    const std::function<void(int64_t, int64_t)>& progress);
+
+// Copies a float model's config, tokenizer and safetensors files, checked by
+// loading their headers and shapes, into `to`.
+absl::Status CopyFloatModel(const std::string& from, const std::string& to);
+
+}  // namespace pot
+
+#endif  // POT_ENGINE_GPT2_QUANTIZE_MODEL_H_
