@@ -33,12 +33,16 @@ struct EvaluationSums {
   // Against a reference model, when there is one.
   double kl = 0;  // sum of KL(reference || model), nats
   int64_t top1_agreements = 0;
+  double reference_nats = 0;
+  double difference_squared = 0;  // sum of (nats - reference's nats)^2
 
   double mean_nats() const;
   double perplexity() const;
   double bits_per_byte() const;
   // Of mean_nats, taking tokens as independent: s / sqrt(tokens).
   double standard_error() const;
+  // Of mean_nats - reference_nats / tokens.
+  double difference_standard_error() const;
 };
 
 // Cuts a token stream into windows without holding more than one of them.

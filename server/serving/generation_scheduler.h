@@ -1,0 +1,77 @@
+// Continuous batching: sequences join and leave between steps.
+#ifndef POT_SERVER_SERVING_GENERATION_SCHEDULER_H_
+#define POT_SERVER_SERVING_GENERATION_SCHEDULER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/inference_engine.h"
+#include "server/serving/generate_task.h"
+
+namespace pot {
+
+struct SchedulerOptions {
+  int64_t max_waiting_tasks = 256;
+  int64_t max_waiting_tokens = 1 << 18;  // prompt tokens of waiting tasks
+  int64_t max_running_sequences = 32;
+  // Tokens of prompts, and of score windows, computed in one step beside the
+  // decoding sequences, so that a long prompt does not stall their streams.
+  int64_t prefill_chunk_tokens = 128;
+  std::function<absl::Time()> now = &absl::Now;
+};
+
+struct SchedulerStats {
+  int64_t waiting_tasks = 0;
+  int64_t waiting_tokens = 0;
+  int64_t running_sequences = 0;
+  int64_t parked_sequences = 0;
+};
+
+// Start() gives it a thread of its own; tests call RunOnce() by hand instead.
+//
+// Tasks are admitted in order when there is a free slot for each of their
+// sequences and KV memory for all their tokens, so that nothing running is ever
+// evicted. Cancellation and deadlines are looked at before every step.
+class GenerationScheduler {
+ public:
+  // `engine` must outlive this and is stepped by nobody else.
+  GenerationScheduler(InferenceEngine* engine, SchedulerOptions options);
+  // Stops; tasks that are left end with CANCELLED.
+  ~GenerationScheduler();
+
+  void Start();
+
+  // Takes the task over; its sink, or done, hears the rest. Refused at once,
+  // with nothing called: RESOURCE_EXHAUSTED (QUEUE_FULL, QUEUED_TOKENS, with a
+  // retry time; KV_MEMORY without one when it could never fit), UNAVAILABLE
+  // (DRAINING). Any thread; never blocks on a step.
+  absl::Status Submit(std::unique_ptr<GenerateTask> task);
+  absl::Status Submit(std::unique_ptr<ScoreTask> task);
+
+  // Looks again at parked tasks, cancellations and the queue. Any thread.
+  void Wake();
+
+  // One round: drop what is cancelled or expired, admit, one engine step per
+  // model with work, sample, hand out. False when there was nothing to do.
+  // Only without Start().
+  bool RunOnce();
+
+  // Refuses new tasks from now on.
+  void BeginDrain();
+  // Waits until no task is left, or ends the rest with UNAVAILABLE (DRAINING)
+  // at `deadline`; true in the first case.
+  bool FinishDrain(absl::Time deadline);
+
+  SchedulerStats stats() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pot
+
+#endif  // POT_SERVER_SERVING_GENERATION_SCHEDULER_H_
