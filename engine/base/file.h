@@ -1,4 +1,5 @@
-// Files in and out, with every error a Status that names the path.
+// Files in and out, with every error a Status that names the path. Only
+// regular files are opened: a directory, device or pipe is INVALID_ARGUMENT.
 #ifndef POT_ENGINE_BASE_FILE_H_
 #define POT_ENGINE_BASE_FILE_H_
 
@@ -6,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -15,8 +17,13 @@ namespace pot {
 
 // The whole of a regular file. NOT_FOUND when there is none,
 // INVALID_ARGUMENT, naming both sizes, when it is longer than `max_bytes`.
-absl::StatusOr<std::string> ReadFile(const std::string& path,
-                                     size_t max_bytes);
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
+
+// Passes the content of a regular file, however long, to `consume` in pieces
+// of at most 1 MiB, in order. Stops at the first error and returns it.
+absl::Status ReadFilePieces(
+    const std::string& path,
+    absl::FunctionRef<absl::Status(absl::Span<const uint8_t>)> consume);
 
 // Writes `contents` to `path` and fsyncs the file. Truncates a file that
 // is there: publish by writing into a directory that nobody reads yet and

@@ -2,7 +2,6 @@
 #ifndef POT_ENGINE_BASE_JSON_H_
 #define POT_ENGINE_BASE_JSON_H_
 
-
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json_fwd.hpp"

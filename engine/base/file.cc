@@ -1,0 +1,237 @@
+#include "engine/base/file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace pot {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{1} << 20;
+
+absl::Status ErrnoStatus(absl::string_view what, absl::string_view path) {
+  return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&&) = delete;
+  ~FileDescriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+  // Closes now; false, with errno, when a delayed write failed.
+  bool Close() { return close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+// The system would silently cut a path at an embedded NUL.
+absl::Status CheckPath(absl::string_view path) {
+  if (path.empty()) return absl::InvalidArgumentError("empty path");
+  if (path.find('\0') != absl::string_view::npos) {
+    return absl::InvalidArgumentError("path contains a NUL byte");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileDescriptor> OpenRegularFile(const std::string& path,
+                                               int flags, size_t* size) {
+  POT_RETURN_IF_ERROR(CheckPath(path));
+  // O_NONBLOCK: opening a pipe must not wait for its other end.
+  const int fd =
+      open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+  if (fd < 0 && errno == EISDIR) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is not a regular file"));
+  }
+  if (fd < 0) return ErrnoStatus("cannot open", path);
+  FileDescriptor file(fd);
+  struct stat info;
+  if (fstat(fd, &info) != 0) return ErrnoStatus("cannot stat", path);
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is not a regular file"));
+  }
+  *size = static_cast<size_t>(info.st_size);
+  return file;
+}
+
+// Reads until `size` bytes are there or the file ends.
+absl::StatusOr<size_t> ReadUpTo(int fd, char* data, size_t size,
+                                const std::string& path) {
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = read(fd, data + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("cannot read", path);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+absl::Status TooLong(const std::string& path, absl::string_view size,
+                     size_t max_bytes) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, " has ", size, " bytes, more than the limit of ", max_bytes));
+}
+
+std::string ParentDirectory(absl::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  if (slash == absl::string_view::npos) return ".";
+  return std::string(path.substr(0, std::max<size_t>(slash, 1)));
+}
+
+absl::Status RenameNoReplace(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(),
+                RENAME_NOREPLACE) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno != EINVAL && errno != ENOSYS) {
+    return ErrnoStatus(absl::StrCat("cannot rename ", from, " to"), to);
+  }
+  // A file system without RENAME_NOREPLACE. Between the check and the rename
+  // another process could create `to`; rename() replaces it only when empty.
+  struct stat info;
+  if (lstat(to.c_str(), &info) == 0) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("cannot rename ", from, " to ", to, ": it exists"));
+  }
+  if (rename(from.c_str(), to.c_str()) != 0) {
+    return ErrnoStatus(absl::StrCat("cannot rename ", from, " to"), to);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path,
+                                     size_t max_bytes) {
+  size_t size = 0;
+  POT_ASSIGN_OR_RETURN(const FileDescriptor file,
+                       OpenRegularFile(path, O_RDONLY, &size));
+  if (size > max_bytes) return TooLong(path, absl::StrCat(size), max_bytes);
+  // One byte beyond the stated size tells a file that ends there from one
+  // that is growing or, as in /proc, states no size.
+  std::string contents;
+  size_t done = 0;
+  size_t want = size + 1;
+  while (true) {
+    contents.resize(want);
+    POT_ASSIGN_OR_RETURN(
+        const size_t n,
+        ReadUpTo(file.get(), contents.data() + done, want - done, path));
+    done += n;
+    if (done > max_bytes) {
+      return TooLong(path, absl::StrCat("at least ", done), max_bytes);
+    }
+    if (done < want) break;
+    want += kPieceBytes;
+  }
+  contents.resize(done);
+  return contents;
+}
+
+absl::Status ReadFilePieces(
+    const std::string& path,
+    absl::FunctionRef<absl::Status(absl::Span<const uint8_t>)> consume) {
+  size_t size = 0;
+  POT_ASSIGN_OR_RETURN(const FileDescriptor file,
+                       OpenRegularFile(path, O_RDONLY, &size));
+  std::vector<char> buffer(kPieceBytes);
+  while (true) {
+    POT_ASSIGN_OR_RETURN(const size_t n, ReadUpTo(file.get(), buffer.data(),
+                                                  buffer.size(), path));
+    if (n > 0) {
+      POT_RETURN_IF_ERROR(consume(absl::MakeConstSpan(
+          reinterpret_cast<const uint8_t*>(buffer.data()), n)));
+    }
+    if (n < buffer.size()) return absl::OkStatus();
+  }
+}
+
+absl::Status WriteFile(const std::string& path, absl::string_view contents) {
+  size_t size = 0;
+  POT_ASSIGN_OR_RETURN(
+      FileDescriptor file,
+      OpenRegularFile(path, O_WRONLY | O_CREAT | O_TRUNC, &size));
+  while (!contents.empty()) {
+    const ssize_t n = write(file.get(), contents.data(), contents.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("cannot write", path);
+    contents.remove_prefix(static_cast<size_t>(n));
+  }
+  if (fsync(file.get()) != 0) return ErrnoStatus("cannot sync", path);
+  if (!file.Close()) return ErrnoStatus("cannot close", path);
+  return absl::OkStatus();
+}
+
+absl::Status SyncDirectory(const std::string& path) {
+  POT_RETURN_IF_ERROR(CheckPath(path));
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus("cannot open directory", path);
+  const FileDescriptor directory(fd);
+  if (fsync(fd) != 0) return ErrnoStatus("cannot sync directory", path);
+  return absl::OkStatus();
+}
+
+absl::Status RenameDirectory(const std::string& from, const std::string& to) {
+  POT_RETURN_IF_ERROR(CheckPath(from));
+  POT_RETURN_IF_ERROR(CheckPath(to));
+  struct stat info;
+  if (lstat(from.c_str(), &info) != 0) {
+    return ErrnoStatus("cannot rename", from);
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot rename ", from, ": it is not a directory"));
+  }
+  POT_RETURN_IF_ERROR(RenameNoReplace(from, to));
+  const std::string from_parent = ParentDirectory(from);
+  const std::string to_parent = ParentDirectory(to);
+  POT_RETURN_IF_ERROR(SyncDirectory(to_parent));
+  if (from_parent == to_parent) return absl::OkStatus();
+  return SyncDirectory(from_parent);
+}
+
+absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
+  size_t size = 0;
+  POT_ASSIGN_OR_RETURN(const FileDescriptor file,
+                       OpenRegularFile(path, O_RDONLY, &size));
+  if (size == 0) return MappedFile(nullptr, 0);
+  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
+  if (data == MAP_FAILED) return ErrnoStatus("cannot map", path);
+  return MappedFile(static_cast<const uint8_t*>(data), size);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+}  // namespace pot
