@@ -21,7 +21,11 @@ function(pot_test name)
     TIMEOUT 300)
 endfunction()
 
-# pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program.
+# pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program, part of
+# the target pot_fuzzers.
+if(POT_FUZZ)
+  add_custom_target(pot_fuzzers)
+endif()
 function(pot_fuzzer name)
   if(NOT POT_FUZZ)
     return()
@@ -30,4 +34,5 @@ function(pot_fuzzer name)
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE pot_options ${ARG_DEPS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(pot_fuzzers ${name})
 endfunction()
