@@ -53,7 +53,7 @@ struct PotFormat {
   // not one-hot, so that `paper` mode does not apply.
   int paper_max_exponent;
 
-  int num_codes() const { return 1 << bits; }
+  constexpr int num_codes() const { return 1 << bits; }
   // max |level|.
   int64_t top() const;
 };

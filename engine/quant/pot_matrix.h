@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/quant/granularity.h"
@@ -22,6 +23,10 @@ namespace pot {
 inline constexpr int64_t kMaxMatrixCols = 65536;
 inline constexpr int64_t kMaxMatrixRows = int64_t{1} << 24;
 
+// INVALID_ARGUMENT, naming the limit, without a format or outside the limits.
+absl::Status CheckPotMatrixShape(const PotFormat* format, int64_t rows,
+                                 int64_t cols, Granularity granularity);
+
 // W[rows][cols], rows are outputs: W[n][k] = scale(n, k / group) *
 // level(code(n, k)).
 class PotMatrix {
@@ -29,7 +34,8 @@ class PotMatrix {
   // `codes`: rows * CodeBytesPerRow(bits, cols) bytes, each row a
   // little-endian bit stream: code k occupies bits [k*bits, (k+1)*bits), bit i
   // being bit i%8 of byte i/8; the padding of the last byte is zero.
-  // `scales`: finite; [rows][GroupsPerRow], or a single one for kTensor.
+  // `scales`: [rows][GroupsPerRow], or a single one for kTensor; finite, also
+  // times the format's top level.
   // Neither is copied: `owner` keeps both alive (it may be null when the caller
   // does). INVALID_ARGUMENT on any mismatch, or shapes outside the limits.
   static absl::StatusOr<PotMatrix> Create(const PotFormat* format, int64_t rows,

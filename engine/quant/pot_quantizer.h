@@ -5,9 +5,11 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/base/thread_pool.h"
 #include "engine/quant/granularity.h"
 #include "engine/quant/pot_format.h"
 #include "engine/quant/pot_matrix.h"
@@ -17,7 +19,8 @@ namespace pot {
 enum class QuantizeMode {
   // The arithmetic that the code of arXiv 2506.00315 and 2601.02298 runs, in
   // float32: s = max(max|w| / 2^k, eps); n = w / s; a = round(|n|), half to
-  // even; a = 0 gives level 0, else sign(n) * 2^min(round(log2 a), k).
+  // even; a = 0 gives level 0, else sign(n) * 2^min(round(log2 a), k), where k
+  // is the format's paper_max_exponent.
   kPaper,
   // The level nearest in value, under the scale of least squared error among
   // kScaleSteps geometric steps of [0.04, 2.7] * max|w| / top, both signs when
@@ -30,6 +33,7 @@ absl::StatusOr<QuantizeMode> ParseQuantizeMode(absl::string_view text);
 absl::string_view QuantizeModeName(QuantizeMode mode);
 
 struct QuantizeOptions {
+  // One of AllPotFormats().
   const PotFormat* format = nullptr;
   Granularity granularity;
   QuantizeMode mode = QuantizeMode::kNearest;
@@ -40,18 +44,32 @@ struct QuantizeOptions {
 
 inline constexpr int kScaleSteps = 64;
 
-// weights[rows][cols]. INVALID_ARGUMENT on a weight that is not finite (naming
-// its row and column), on kPaper with a format it does not apply to, and on
-// shapes that PotMatrix refuses. Deterministic on every machine.
+// Largest |weight|, and paper_eps, that is accepted: far beyond any model, and
+// every scale times every level stays a finite float.
+inline constexpr float kMaxWeight = 0x1p80f;
+
+// weights[rows][cols]. INVALID_ARGUMENT on a weight that is not finite or
+// beyond kMaxWeight (naming its row and column), on options that
+// CheckQuantizeOptions refuses, and on shapes that PotMatrix refuses.
+// Deterministic on every machine, and the same with any `pool`.
 absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
                                       int64_t rows, int64_t cols,
-                                      const QuantizeOptions& options);
+                                      const QuantizeOptions& options,
+                                      ThreadPool* pool = nullptr);
 
-// Scale of one group by options.mode: positive, or of either sign in a lopsided
-// book; 1 when every weight is zero.
-float ChooseScale(absl::Span<const float> group, const QuantizeOptions& options);
+// INVALID_ARGUMENT without a format, on kPaper with a format it does not apply
+// to, and on a paper_eps outside [0, kMaxWeight].
+absl::Status CheckQuantizeOptions(const QuantizeOptions& options);
 
-// codes[i] of weights[i] under `scale`, by options.mode.
+// The two halves of QuantizePot, for one group of weights within kMaxWeight
+// under options that CheckQuantizeOptions accepts.
+
+// Scale of the group by options.mode: positive, or of either sign in a lopsided
+// book; 0 when every weight is zero (unless paper_eps is larger).
+float ChooseScale(absl::Span<const float> group, const QuantizeOptions& options,
+                  ThreadPool* pool = nullptr);
+
+// codes[i] of group[i] under `scale`, by options.mode; all 0 under scale 0.
 void QuantizeGroup(absl::Span<const float> group, float scale,
                    const QuantizeOptions& options, absl::Span<PotCode> codes);
 

@@ -1,0 +1,186 @@
+#include "engine/quant/pot_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/quant/code_packing.h"
+
+namespace pot {
+namespace {
+
+// The proof of the bounds in the header, for the widest level and activation.
+constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
+static_assert(int64_t{128} * 127 * kMaxMatrixCols <= kInt32Max);
+static_assert(int64_t{255} * 127 * kMaxMatrixCols <= kInt32Max);
+static_assert((int64_t{1} << 31) * 127 * kMaxMatrixCols < (int64_t{1} << 54));
+
+int64_t ScaleCount(int64_t rows, int64_t cols, Granularity granularity) {
+  if (granularity.kind == Granularity::Kind::kTensor) return 1;
+  return rows * granularity.GroupsPerRow(cols);
+}
+
+absl::Status CheckScales(const PotFormat& format,
+                         absl::Span<const float> scales) {
+  const float limit =
+      std::numeric_limits<float>::max() / static_cast<float>(format.top());
+  for (size_t i = 0; i < scales.size(); ++i) {
+    // Negated, so that a NaN fails too.
+    if (!(std::fabs(scales[i]) <= limit)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "scale ", i, " is ", scales[i], "; it must be finite and at most ",
+          limit, " in magnitude, so that every weight is finite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPadding(int bits, int64_t rows, int64_t cols,
+                          absl::Span<const uint8_t> codes) {
+  const int used = static_cast<int>(cols * bits % 8);
+  if (used == 0) return absl::OkStatus();
+  const int64_t stride = PotMatrix::CodeBytesPerRow(bits, cols);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (codes[(row + 1) * stride - 1] >> used != 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "padding bits after the codes of row ", row, " are not zero"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+struct OwnedMatrix {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+};
+
+}  // namespace
+
+absl::Status CheckPotMatrixShape(const PotFormat* format, int64_t rows,
+                                 int64_t cols, Granularity granularity) {
+  if (format == nullptr) {
+    return absl::InvalidArgumentError("quantized matrix without a format");
+  }
+  if (format->bits < 2 || format->bits > PotFormat::kMaxBits) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("codes of ", format->bits, " bits; 2 to ",
+                     PotFormat::kMaxBits, " are supported"));
+  }
+  if (rows < 1 || rows > kMaxMatrixRows) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "matrix of ", rows, " rows; 1 to ", kMaxMatrixRows, " are supported"));
+  }
+  if (cols < 1 || cols > kMaxMatrixCols) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("matrix of ", cols, " columns; 1 to ", kMaxMatrixCols,
+                     " are supported"));
+  }
+  const bool grouped = granularity.kind == Granularity::Kind::kGroup;
+  const int size = granularity.group_size;
+  if (grouped ? (size != 32 && size != 64 && size != 128) : size != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group size ", size,
+                     "; 32, 64 and 128 are supported, and 0 without "
+                     "groups"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PotMatrix> PotMatrix::Create(const PotFormat* format,
+                                            int64_t rows, int64_t cols,
+                                            Granularity granularity,
+                                            absl::Span<const uint8_t> codes,
+                                            absl::Span<const float> scales,
+                                            std::shared_ptr<const void> owner) {
+  POT_RETURN_IF_ERROR(CheckPotMatrixShape(format, rows, cols, granularity));
+  // At most 2^24 * 2^16 * 6 bits: no overflow.
+  const int64_t code_bytes = rows * CodeBytesPerRow(format->bits, cols);
+  if (codes.size() != static_cast<uint64_t>(code_bytes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(codes.size(), " bytes of codes; ", rows, " x ", cols,
+                     " codes of ", format->bits, " bits take ", code_bytes));
+  }
+  const int64_t scale_count = ScaleCount(rows, cols, granularity);
+  if (scales.size() != static_cast<uint64_t>(scale_count)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        scales.size(), " scales; granularity ", granularity.ToString(), " of ",
+        rows, " x ", cols, " needs ", scale_count));
+  }
+  POT_RETURN_IF_ERROR(CheckScales(*format, scales));
+  POT_RETURN_IF_ERROR(CheckPadding(format->bits, rows, cols, codes));
+
+  PotMatrix matrix;
+  matrix.format_ = format;
+  matrix.rows_ = rows;
+  matrix.cols_ = cols;
+  matrix.granularity_ = granularity;
+  matrix.groups_per_row_ = granularity.GroupsPerRow(cols);
+  matrix.codes_ = codes;
+  matrix.scales_ = scales;
+  matrix.owner_ = std::move(owner);
+  return matrix;
+}
+
+absl::StatusOr<PotMatrix> PotMatrix::FromCodes(const PotFormat* format,
+                                               int64_t rows, int64_t cols,
+                                               Granularity granularity,
+                                               absl::Span<const PotCode> codes,
+                                               std::vector<float> scales) {
+  POT_RETURN_IF_ERROR(CheckPotMatrixShape(format, rows, cols, granularity));
+  if (codes.size() != static_cast<uint64_t>(rows * cols)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        codes.size(), " codes for a matrix of ", rows, " x ", cols));
+  }
+  const int num_codes = format->num_codes();
+  const auto bad = std::find_if(codes.begin(), codes.end(), [&](PotCode code) {
+    return code >= num_codes;
+  });
+  if (bad != codes.end()) {
+    const int64_t index = bad - codes.begin();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "code ", static_cast<int>(*bad), " at row ", index / cols, ", column ",
+        index % cols, "; codes of ", format->name, " are below ", num_codes));
+  }
+  const int64_t stride = CodeBytesPerRow(format->bits, cols);
+  auto owned = std::make_shared<OwnedMatrix>();
+  owned->codes.resize(static_cast<size_t>(rows * stride));
+  owned->scales = std::move(scales);
+  for (int64_t row = 0; row < rows; ++row) {
+    PackCodes(format->bits, codes.data() + row * cols, cols,
+              owned->codes.data() + row * stride);
+  }
+  const absl::Span<const uint8_t> code_view = owned->codes;
+  const absl::Span<const float> scale_view = owned->scales;
+  return Create(format, rows, cols, granularity, code_view, scale_view,
+                std::move(owned));
+}
+
+float PotMatrix::Scale(int64_t row, int64_t group) const {
+  if (granularity_.kind == Granularity::Kind::kTensor) return scales_[0];
+  return scales_[row * groups_per_row_ + group];
+}
+
+void PotMatrix::UnpackRow(int64_t row, absl::Span<PotCode> codes) const {
+  const int bits = format_->bits;
+  UnpackCodes(bits, codes_.data() + row * CodeBytesPerRow(bits, cols_), cols_,
+              codes.data());
+}
+
+void PotMatrix::DequantizeRow(int64_t row, absl::Span<float> weights) const {
+  std::vector<PotCode> codes(static_cast<size_t>(cols_));
+  UnpackRow(row, absl::MakeSpan(codes));
+  const int64_t group_size = granularity_.GroupSize(cols_);
+  for (int64_t group = 0; group < groups_per_row_; ++group) {
+    const float scale = Scale(row, group);
+    const int64_t end = std::min(cols_, (group + 1) * group_size);
+    for (int64_t k = group * group_size; k < end; ++k) {
+      weights[k] = scale * static_cast<float>(format_->levels[codes[k]]);
+    }
+  }
+}
+
+}  // namespace pot

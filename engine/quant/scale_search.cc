@@ -1,0 +1,158 @@
+#include "engine/quant/scale_search.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "engine/quant/level_book.h"
+#include "engine/quant/pot_quantizer.h"
+
+namespace pot {
+namespace {
+
+constexpr int kLanes = 16;
+// Weights rounded together: their buffers stay in the L1 cache, and a float
+// sum is at most kChunk / kLanes long.
+constexpr int kChunk = 512;
+// Weights whose errors are summed by one thread.
+constexpr size_t kSlice = 1 << 16;
+
+// 0.04 * 67.5^(t / 63), t = 0 .. 63, that is 0.04 .. 2.7, by multiplication:
+// IEEE 754 doubles give the same everywhere, which pow() would not.
+constexpr std::array<double, kScaleSteps> kRatios = [] {
+  std::array<double, kScaleSteps> ratios{};
+  double ratio = 0.04;
+  for (double& each : ratios) {
+    each = ratio;
+    ratio *= 1.069144897992863;
+  }
+  return ratios;
+}();
+
+// Squared error of each candidate, in units of (max_magnitude / top)^2, for
+// the positive [0] and the negative [1] scale.
+using Errors = std::array<std::array<double, kScaleSteps>, 2>;
+
+// sum (x - min(level, limit))^2, in one fixed order.
+double SquaredError(const float* x, const float* level, const float* limit,
+                    int n) {
+  float sum[kLanes] = {};
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float l = level[i + lane];
+      const float m = limit[i + lane];
+      const float error = x[i + lane] - (l < m ? l : m);
+      sum[lane] += error * error;
+    }
+  }
+  for (int lane = 0; i < n; ++i, ++lane) {
+    const float error = x[i] - std::min(level[i], limit[i]);
+    sum[lane] += error * error;
+  }
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+  }
+  return sum[0];
+}
+
+class SliceSearch {
+ public:
+  SliceSearch(const PotFormat& format, float max_magnitude)
+      : book_(*FindLevelBook(&format)),
+        num_signs_(format.lopsided ? 2 : 1),
+        max_magnitude_(max_magnitude) {
+    for (int j = 0; j + 1 < book_.count; ++j) {
+      rise_[j] = book_.magnitude[j + 1] - book_.magnitude[j];
+    }
+    for (int t = 0; t < kScaleSteps; ++t) {
+      inverse_[t] =
+          static_cast<float>(static_cast<double>(format.top()) / kRatios[t]);
+    }
+  }
+
+  void Add(absl::Span<const float> slice, Errors& errors) const {
+    for (size_t begin = 0; begin < slice.size(); begin += kChunk) {
+      AddChunk(slice.subspan(begin, kChunk), errors);
+    }
+  }
+
+ private:
+  void AddChunk(absl::Span<const float> chunk, Errors& errors) const {
+    float unit[kChunk], x[kChunk], level[kChunk], limit[2][kChunk];
+    const int n = static_cast<int>(chunk.size());
+    // Relative to the largest weight, so that no candidate overflows.
+    for (int i = 0; i < n; ++i) {
+      unit[i] = std::fabs(chunk[i]) / max_magnitude_;
+      const bool negative = chunk[i] < 0.0f;
+      limit[0][i] = book_.magnitude[book_.last[negative ? 1 : 0]];
+      limit[1][i] = book_.magnitude[book_.last[negative ? 0 : 1]];
+    }
+    for (int t = 0; t < kScaleSteps; ++t) {
+      const float inverse = inverse_[t];
+      for (int i = 0; i < n; ++i) x[i] = unit[i] * inverse;
+      RoundToBook(book_, book_.magnitude[0], rise_.data(), x, n, level);
+      for (int sign = 0; sign < num_signs_; ++sign) {
+        errors[sign][t] +=
+            SquaredError(x, level, limit[sign], n) * (kRatios[t] * kRatios[t]);
+      }
+    }
+  }
+
+  const LevelBook& book_;
+  int num_signs_;
+  float max_magnitude_;
+  std::array<float, LevelBook::kMaxMagnitudes> rise_{};
+  std::array<float, kScaleSteps> inverse_{};
+};
+
+}  // namespace
+
+float SearchScale(absl::Span<const float> group, float max_magnitude,
+                  const PotFormat& format, ThreadPool* pool) {
+  const SliceSearch search(format, max_magnitude);
+  Errors total{};
+  if (group.size() <= kSlice) {
+    search.Add(group, total);
+  } else {
+    std::vector<Errors> partial((group.size() + kSlice - 1) / kSlice);
+    const auto add = [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i) {
+        search.Add(group.subspan(i * kSlice, kSlice), partial[i]);
+      }
+    };
+    if (pool != nullptr) {
+      pool->ParallelFor(partial.size(), 1, add);
+    } else {
+      add(0, partial.size());
+    }
+    for (const Errors& each : partial) {
+      for (int sign = 0; sign < 2; ++sign) {
+        for (int t = 0; t < kScaleSteps; ++t) {
+          total[sign][t] += each[sign][t];
+        }
+      }
+    }
+  }
+
+  double best_error = std::numeric_limits<double>::infinity();
+  double best = 0.0;
+  for (int t = 0; t < kScaleSteps; ++t) {
+    for (int sign = 0; sign < (format.lopsided ? 2 : 1); ++sign) {
+      if (total[sign][t] >= best_error) continue;
+      best_error = total[sign][t];
+      best = sign == 0 ? kRatios[t] : -kRatios[t];
+    }
+  }
+  const double scale = best * static_cast<double>(max_magnitude) /
+                       static_cast<double>(format.top());
+  const double floor = std::numeric_limits<float>::min();
+  return static_cast<float>(
+      std::copysign(std::max(std::fabs(scale), floor), scale));
+}
+
+}  // namespace pot
