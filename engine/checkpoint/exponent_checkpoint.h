@@ -39,6 +39,8 @@ class ExponentCheckpointWriter {
   // Stored as F32, or rounded to F16.
   virtual void AddFloats(std::string name, std::vector<int64_t> shape,
                          std::vector<float> values, bool half) = 0;
+  // As WriteSafetensors. INVALID_ARGUMENT also for a name given twice and for
+  // a float that is not finite as it would be stored.
   virtual absl::Status Write(const std::string& path,
                              const CheckpointProvenance& provenance) = 0;
 };
@@ -46,9 +48,14 @@ class ExponentCheckpointWriter {
 class ExponentCheckpoint {
  public:
   // Maps and checks the file: format version, every code matrix with its
-  // scales and description. INVALID_ARGUMENT names path and tensor.
+  // scales and description. INVALID_ARGUMENT names path and tensor. The values
+  // of float tensors are checked when they are read.
   static absl::StatusOr<std::shared_ptr<const ExponentCheckpoint>> Open(
       const std::string& path);
+  // The same from bytes that outlive the result and its matrices. `what`
+  // begins error messages.
+  static absl::StatusOr<std::shared_ptr<const ExponentCheckpoint>> Parse(
+      absl::Span<const uint8_t> bytes, absl::string_view what);
 
   virtual ~ExponentCheckpoint() = default;
 

@@ -30,18 +30,19 @@ struct Manifest {
   int64_t total_bytes() const;
 };
 
-// Digests every file in `directory` (no subdirectories allowed), writes
-// manifest.json and fsyncs it and the directory.
+// Digests every file in `directory`, writes manifest.json and fsyncs it and
+// the directory. INVALID_ARGUMENT for a directory without files, with a
+// subdirectory or a link, or with a file name that ReadManifest would refuse.
 absl::StatusOr<Manifest> WriteManifest(const std::string& directory,
                                        int64_t created_unix_seconds,
                                        const std::string& tool_version);
 
-// Reads manifest.json. File names with a slash, or beginning with a dot, are
-// INVALID_ARGUMENT.
+// Reads manifest.json. NOT_FOUND without one. File names with a slash or
+// control character, or beginning with a dot, are INVALID_ARGUMENT.
 absl::StatusOr<Manifest> ReadManifest(const std::string& directory);
 
-// Reads every file again. DATA_LOSS, naming file, expected and found digest or
-// size; also for a file that the manifest does not list.
+// Reads every file again, manifest.json too. DATA_LOSS, naming file, expected
+// and found digest or size; also for a file that the manifest does not list.
 absl::Status VerifyManifest(const std::string& directory,
                             const Manifest& manifest);
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -53,7 +54,9 @@ struct TensorView {
 // without overlap or hole.
 class SafetensorsFile {
  public:
-  static constexpr uint64_t kMaxHeaderBytes = 100 << 20;
+  // A parsed header takes up to 16 times its text: this bounds what a hostile
+  // file can make a reader allocate, at 160 bytes for each of kMaxTensors.
+  static constexpr uint64_t kMaxHeaderBytes = 16 << 20;
   static constexpr int64_t kMaxTensors = 100000;
   static constexpr int kMaxDimensions = 8;
 
@@ -74,9 +77,12 @@ class SafetensorsFile {
   const TensorView* Find(const std::string& name) const;
 };
 
-// Writes tensors in the order given and fsyncs. Data begins on a 64-byte
-// boundary (the header is padded with spaces), so that mapped F32 data of
-// tensors whose sizes are multiples of 4 is aligned.
+// Writes tensors in the order given, straight from their views, to
+// `path`.partial, fsyncs that and renames it to `path`. Data begins on a
+// 64-byte boundary (the header is padded with spaces): tensors ordered by
+// descending element size are aligned for their types when mapped.
+// INVALID_ARGUMENT for what the reader would refuse; nothing is left at `path`
+// that was not there before unless all was written.
 absl::Status WriteSafetensors(
     const std::string& path,
     const std::vector<std::pair<std::string, TensorView>>& tensors,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -46,30 +47,37 @@ class StagedVersion {
 // the rename of a version fails rather than replace one.
 class VersionStore {
  public:
-  // Creates the root when missing; removes what crashed writers staged more
-  // than an hour ago.
+  // Creates the root when missing; removes what crashed writers left: deleted
+  // versions, and staged ones that nobody wrote to for an hour.
   static absl::StatusOr<std::unique_ptr<VersionStore>> Open(
       const std::string& root);
 
+  // Absolute, without links.
   const std::string& root() const { return root_; }
 
-  // Sorted. Entries that are no model or version directories are ignored.
+  // Models with at least one version, sorted. Entries that are no model or
+  // version directories are ignored, and so are symbolic links.
   absl::StatusOr<std::vector<std::string>> ListModels() const;
   // Ascending; empty when the model is unknown.
   absl::StatusOr<std::vector<int64_t>> ListVersions(
       absl::string_view model) const;
-  // Path of a version, which may not exist.
+  // Path of a version, which may not exist. Always below the root: a name that
+  // ValidateModelName refuses gives a path that never exists.
   std::string VersionDirectory(absl::string_view model, int64_t version) const;
 
   absl::StatusOr<StagedVersion> Stage(absl::string_view model);
 
-  // Writes the manifest (unless one is there, which is verified), and renames
-  // the directory to `version`, or, with 0, to one more than the highest.
-  // Returns the version. ALREADY_EXISTS when that version is there.
+  // Syncs the files, writes the manifest (unless one is there, which is
+  // verified), and renames the directory to `version`, or, with 0, to one more
+  // than the highest that is or ever was there. Returns the version.
+  // ALREADY_EXISTS when that version is there. On any error the staged
+  // directory is removed and nothing is visible.
   absl::StatusOr<int64_t> Commit(StagedVersion staged, int64_t version,
                                  const std::string& tool_version);
 
   // Renames the version out of sight, then deletes it. NOT_FOUND without it.
+  // Its number is not handed out again, so that a reference to it never means
+  // other weights.
   absl::Status Delete(absl::string_view model, int64_t version);
 
  private:

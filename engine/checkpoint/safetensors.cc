@@ -1,0 +1,323 @@
+#include "engine/checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/file.h"
+#include "engine/base/json.h"
+#include "engine/base/status_macros.h"
+#include "engine/checkpoint/quote.h"
+#include "nlohmann/json.hpp"
+
+static_assert(std::endian::native == std::endian::little,
+              "tensors are little-endian and read in place");
+
+namespace pot {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kLengthBytes = 8;
+constexpr char kMetadataKey[] = "__metadata__";
+
+struct TypeInfo {
+  TensorType type;
+  absl::string_view name;
+  int64_t bytes;
+};
+
+constexpr std::array<TypeInfo, 13> kTypes = {{
+    {TensorType::kF32, "F32", 4},
+    {TensorType::kF16, "F16", 2},
+    {TensorType::kBF16, "BF16", 2},
+    {TensorType::kF64, "F64", 8},
+    {TensorType::kI8, "I8", 1},
+    {TensorType::kU8, "U8", 1},
+    {TensorType::kI16, "I16", 2},
+    {TensorType::kI32, "I32", 4},
+    {TensorType::kI64, "I64", 8},
+    {TensorType::kU16, "U16", 2},
+    {TensorType::kU32, "U32", 4},
+    {TensorType::kU64, "U64", 8},
+    {TensorType::kBool, "BOOL", 1},
+}};
+
+const TypeInfo& InfoOf(TensorType type) {
+  return kTypes[static_cast<size_t>(type)];
+}
+
+class SafetensorsFileImpl : public SafetensorsFile {
+ public:
+  const std::map<std::string, TensorView>& tensors() const override {
+    return tensors_;
+  }
+  const std::map<std::string, std::string>& metadata() const override {
+    return metadata_;
+  }
+
+  absl::Status Init(absl::Span<const uint8_t> bytes, absl::string_view what);
+  void Keep(MappedFile mapping) { mapping_.emplace(std::move(mapping)); }
+
+ private:
+  std::map<std::string, TensorView> tensors_;
+  std::map<std::string, std::string> metadata_;
+  std::optional<MappedFile> mapping_;
+};
+
+// Collects the tensors of one header over one data section.
+class HeaderReader {
+ public:
+  HeaderReader(absl::Span<const uint8_t> data, absl::string_view what)
+      : data_(data), what_(what) {}
+
+  absl::Status ReadTensor(const std::string& name, const Json& entry,
+                          TensorView* view);
+  absl::Status ReadMetadata(const Json& entry,
+                            std::map<std::string, std::string>* metadata);
+  // The tensors read so far must tile the data section.
+  absl::Status CheckCoverage();
+
+ private:
+  struct Extent {
+    uint64_t begin;
+    uint64_t end;
+    const std::string* name;
+  };
+
+  template <typename... Parts>
+  absl::Status Error(const Parts&... parts) const {
+    return absl::InvalidArgumentError(absl::StrCat(what_, ": ", parts...));
+  }
+  template <typename... Parts>
+  absl::Status TensorError(const std::string& name,
+                           const Parts&... parts) const {
+    return Error("tensor ", Quote(name), ": ", parts...);
+  }
+
+  absl::Status ReadShape(const std::string& name, const Json& entry,
+                         TensorView* view);
+  absl::Status ReadBytes(const std::string& name, const Json& entry,
+                         TensorView* view);
+
+  absl::Span<const uint8_t> data_;
+  absl::string_view what_;
+  std::vector<Extent> extents_;
+};
+
+absl::Status HeaderReader::ReadTensor(const std::string& name,
+                                      const Json& entry, TensorView* view) {
+  if (!entry.is_object()) {
+    return TensorError(name, "its entry must be an object, not ",
+                       entry.type_name());
+  }
+  for (const auto& [key, unused] : entry.items()) {
+    if (key != "dtype" && key != "shape" && key != "data_offsets") {
+      return TensorError(name, "unknown key ", Quote(key));
+    }
+  }
+  const auto dtype = entry.find("dtype");
+  if (dtype == entry.end() || !dtype->is_string()) {
+    return TensorError(name, "\"dtype\" must be a string");
+  }
+  const auto& type_name = dtype->get_ref<const std::string&>();
+  const auto info = std::find_if(
+      kTypes.begin(), kTypes.end(),
+      [&](const TypeInfo& candidate) { return candidate.name == type_name; });
+  if (info == kTypes.end()) {
+    return TensorError(name, "unknown dtype ", Quote(type_name));
+  }
+  view->type = info->type;
+  POT_RETURN_IF_ERROR(ReadShape(name, entry, view));
+  return ReadBytes(name, entry, view);
+}
+
+absl::Status HeaderReader::ReadShape(const std::string& name, const Json& entry,
+                                     TensorView* view) {
+  const auto shape = entry.find("shape");
+  if (shape == entry.end() || !shape->is_array()) {
+    return TensorError(name, "\"shape\" must be an array");
+  }
+  if (shape->size() > SafetensorsFile::kMaxDimensions) {
+    return TensorError(name, shape->size(), " dimensions exceed the limit of ",
+                       SafetensorsFile::kMaxDimensions);
+  }
+  for (const Json& dimension : *shape) {
+    constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+    if (!dimension.is_number_unsigned() || dimension.get<uint64_t>() > kMax) {
+      return TensorError(name, "a dimension must be an integer in [0, ", kMax,
+                         "], not ", Quote(dimension.dump()));
+    }
+    view->shape.push_back(dimension.get<int64_t>());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HeaderReader::ReadBytes(const std::string& name, const Json& entry,
+                                     TensorView* view) {
+  int64_t expected = TensorTypeBytes(view->type);
+  for (int64_t dimension : view->shape) {
+    if (__builtin_mul_overflow(expected, dimension, &expected)) {
+      return TensorError(name, "shape ", ShapeString(view->shape), " of ",
+                         TensorTypeName(view->type),
+                         " is more bytes than 64 bits can count");
+    }
+  }
+  const auto offsets = entry.find("data_offsets");
+  if (offsets == entry.end() || !offsets->is_array() || offsets->size() != 2 ||
+      !(*offsets)[0].is_number_unsigned() ||
+      !(*offsets)[1].is_number_unsigned()) {
+    return TensorError(name,
+                       "\"data_offsets\" must be two non-negative integers");
+  }
+  const auto begin = (*offsets)[0].get<uint64_t>();
+  const auto end = (*offsets)[1].get<uint64_t>();
+  if (begin > end) {
+    return TensorError(name, "data_offsets [", begin, ", ", end,
+                       "] are reversed");
+  }
+  if (end > data_.size()) {
+    return TensorError(name, "data_offsets [", begin, ", ", end,
+                       "] end after the data section of ", data_.size(),
+                       " bytes");
+  }
+  if (end - begin != static_cast<uint64_t>(expected)) {
+    return TensorError(name, "data_offsets [", begin, ", ", end, "] hold ",
+                       end - begin, " bytes, but shape ",
+                       ShapeString(view->shape), " of ",
+                       TensorTypeName(view->type), " has ", expected);
+  }
+  view->bytes = data_.subspan(begin, end - begin);
+  extents_.push_back({begin, end, &name});
+  return absl::OkStatus();
+}
+
+absl::Status HeaderReader::ReadMetadata(
+    const Json& entry, std::map<std::string, std::string>* metadata) {
+  if (!entry.is_object()) return Error(kMetadataKey, " must be an object");
+  for (const auto& [key, value] : entry.items()) {
+    if (!value.is_string()) {
+      return Error(kMetadataKey, ": the value of ", Quote(key),
+                   " must be a string, not ", value.type_name());
+    }
+    metadata->emplace(key, value.get_ref<const std::string&>());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HeaderReader::CheckCoverage() {
+  std::sort(extents_.begin(), extents_.end(),
+            [](const Extent& a, const Extent& b) {
+              return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+            });
+  uint64_t covered = 0;
+  for (const Extent& extent : extents_) {
+    if (extent.begin < covered) {
+      return TensorError(*extent.name, "begins at ", extent.begin,
+                         " and overlaps another that ends at ", covered);
+    }
+    if (extent.begin > covered) {
+      return TensorError(*extent.name, "begins at ", extent.begin,
+                         " and leaves a hole after ", covered);
+    }
+    covered = extent.end;
+  }
+  if (covered != data_.size()) {
+    return Error(data_.size() - covered, " bytes trail the last tensor, which ",
+                 "ends at ", covered, " of the data section");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SafetensorsFileImpl::Init(absl::Span<const uint8_t> bytes,
+                                       absl::string_view what) {
+  if (bytes.size() < kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a file of ", bytes.size(),
+                     " bytes lacks the 8 bytes of the header length"));
+  }
+  uint64_t header_bytes = 0;
+  for (size_t i = 0; i < kLengthBytes; ++i) {
+    header_bytes |= uint64_t{bytes[i]} << (8 * i);
+  }
+  if (header_bytes > kMaxHeaderBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a header of ", header_bytes,
+                     " bytes exceeds the limit of ", kMaxHeaderBytes));
+  }
+  if (header_bytes > bytes.size() - kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a header of ", header_bytes,
+                     " bytes does not fit in a file ", "of ", bytes.size()));
+  }
+  const auto header_span = bytes.subspan(kLengthBytes, header_bytes);
+  const absl::string_view header(
+      reinterpret_cast<const char*>(header_span.data()), header_span.size());
+  if (header.empty() || header.front() != '{') {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": the header must begin with '{'"));
+  }
+  POT_ASSIGN_OR_RETURN(const Json json,
+                       ParseJson(header, absl::StrCat(what, ": header")));
+  // The metadata is not a tensor.
+  const size_t num_tensors = json.size() - json.count(kMetadataKey);
+  if (num_tensors > kMaxTensors) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, ": ", num_tensors, " tensors exceed the limit of ", kMaxTensors));
+  }
+  HeaderReader reader(bytes.subspan(kLengthBytes + header_bytes), what);
+  for (const auto& [name, entry] : json.items()) {
+    if (name == kMetadataKey) {
+      POT_RETURN_IF_ERROR(reader.ReadMetadata(entry, &metadata_));
+      continue;
+    }
+    const auto inserted = tensors_.try_emplace(name).first;
+    POT_RETURN_IF_ERROR(
+        reader.ReadTensor(inserted->first, entry, &inserted->second));
+  }
+  return reader.CheckCoverage();
+}
+
+}  // namespace
+
+absl::string_view TensorTypeName(TensorType type) { return InfoOf(type).name; }
+
+int64_t TensorTypeBytes(TensorType type) { return InfoOf(type).bytes; }
+
+std::string ShapeString(absl::Span<const int64_t> shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+int64_t TensorView::num_elements() const {
+  int64_t count = 1;
+  for (int64_t dimension : shape) count *= dimension;
+  return count;
+}
+
+const TensorView* SafetensorsFile::Find(const std::string& name) const {
+  const auto found = tensors().find(name);
+  return found == tensors().end() ? nullptr : &found->second;
+}
+
+absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
+    const std::string& path) {
+  POT_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(path));
+  auto file = std::make_shared<SafetensorsFileImpl>();
+  POT_RETURN_IF_ERROR(file->Init(mapping.bytes(), path));
+  file->Keep(std::move(mapping));
+  return std::shared_ptr<const SafetensorsFile>(std::move(file));
+}
+
+absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Parse(
+    absl::Span<const uint8_t> bytes, absl::string_view what) {
+  auto file = std::make_shared<SafetensorsFileImpl>();
+  POT_RETURN_IF_ERROR(file->Init(bytes, what));
+  return std::shared_ptr<const SafetensorsFile>(std::move(file));
+}
+
+}  // namespace pot
