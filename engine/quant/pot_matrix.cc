@@ -16,7 +16,7 @@ namespace {
 // The proof of the bounds in the header, for the widest level and activation.
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 static_assert(int64_t{128} * 127 * kMaxMatrixCols <= kInt32Max);
-static_assert(int64_t{255} * 127 * kMaxMatrixCols <= kInt32Max);
+static_assert(int64_t{256} * 127 * kMaxMatrixCols <= kInt32Max);
 static_assert((int64_t{1} << 31) * 127 * kMaxMatrixCols < (int64_t{1} << 54));
 
 int64_t ScaleCount(int64_t rows, int64_t cols, Granularity granularity) {

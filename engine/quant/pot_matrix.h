@@ -17,9 +17,9 @@ namespace pot {
 
 // Limit of a row's length. With |level| <= 128 and |activation| <= 127 a sum
 // over 65 536 products is at most 1 065 353 216 < 2^31 - 1, and with levels
-// stored plus 128, as some kernels do, 255 * 127 * 65 536 = 2 122 383 360
-// still is: int32 never overflows. Wider formats sum in int64:
-// 2^31 * 127 * 65 536 < 2^54.
+// stored plus 128, as some kernels do, 256 * 127 * 65 536 = 2 130 706 432
+// still is: int32 never overflows, whatever the order. Wider formats sum in
+// int64: 2^31 * 127 * 65 536 < 2^54.
 inline constexpr int64_t kMaxMatrixCols = 65536;
 inline constexpr int64_t kMaxMatrixRows = int64_t{1} << 24;
 
