@@ -60,6 +60,22 @@ Utf8Unit FirstUtf8Unit(absl::string_view text) {
   return {lead.length, code_point, false};
 }
 
+void AppendUtf8(int32_t code_point, std::string* text) {
+  // Six bits in each continuation byte, the rest in the first.
+  const int continuation_bytes = code_point < 0x80      ? 0
+                                 : code_point < 0x800   ? 1
+                                 : code_point < 0x10000 ? 2
+                                                        : 3;
+  constexpr uint8_t kLeadBits[] = {0x00, 0xC0, 0xE0, 0xF0};
+  int shift = 6 * continuation_bytes;
+  text->push_back(
+      static_cast<char>(kLeadBits[continuation_bytes] | (code_point >> shift)));
+  while (shift > 0) {
+    shift -= 6;
+    text->push_back(static_cast<char>(0x80 | ((code_point >> shift) & 0x3F)));
+  }
+}
+
 size_t FindInvalidUtf8(absl::string_view text) {
   size_t offset = 0;
   while (true) {

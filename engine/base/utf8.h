@@ -21,6 +21,9 @@ struct Utf8Unit {
 // `text` must not be empty.
 Utf8Unit FirstUtf8Unit(absl::string_view text);
 
+// Appends the encoding of a scalar value (not a surrogate) to `text`.
+void AppendUtf8(int32_t code_point, std::string* text);
+
 // Offset of the first byte that is not part of well-formed UTF-8, or
 // text.size().
 size_t FindInvalidUtf8(absl::string_view text);

@@ -15,13 +15,19 @@
 
 namespace pot {
 
+// Limits; beyond each, INVALID_ARGUMENT with the limit and the given value.
+inline constexpr size_t kMaxTokenizerFileBytes = size_t{64} << 20;
+inline constexpr size_t kMaxVocabSize = 1000000;
+inline constexpr size_t kMaxEncodeBytes = size_t{256} << 20;
+
 // Immutable and safe to share between threads.
 class Tokenizer {
  public:
-  // From a Hugging Face model directory: vocab.json + merges.txt, or else
-  // tokenizer.json (model type BPE, byte-level). Hostile input is
-  // INVALID_ARGUMENT: ids that are not 0..n-1 each once, merges whose parts or
-  // result are no tokens, broken JSON or UTF-8.
+  // From a Hugging Face model directory: vocab.json + merges.txt, or where
+  // there is no vocab.json, tokenizer.json (model type BPE, byte-level, no
+  // prefix space). NOT_FOUND when a file is missing. Hostile input is
+  // INVALID_ARGUMENT: ids that are not 0..n-1 each once, merges that repeat or
+  // whose parts or result are no tokens (with the line), broken JSON or UTF-8.
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
       const std::string& directory);
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> FromVocabAndMerges(
@@ -36,11 +42,12 @@ class Tokenizer {
   // Id of "<|endoftext|>", or -1 when the vocabulary has none.
   virtual int32_t end_of_text_id() const = 0;
 
-  // Appends the ids of `text` to `ids`. Special tokens are not recognised in
-  // text: "<|endoftext|>" is encoded as its letters, as tiktoken's
-  // encode_ordinary does. INVALID_ARGUMENT, with the offset, when the text is
-  // not UTF-8 or has a byte that the vocabulary lacks; `ids` is then
-  // unchanged. Time is O(n log n) in the length, also for one endless word.
+  // Appends the ids of `text` to `ids`. Special and added tokens are not
+  // recognised in text: "<|endoftext|>" is encoded as its letters, as
+  // tiktoken's encode_ordinary does. INVALID_ARGUMENT, with the offset, when
+  // the text is not UTF-8 or has a byte that the vocabulary lacks; `ids` is
+  // then unchanged. Time is O(n log n) in the length, also for one endless
+  // word.
   virtual absl::Status Encode(absl::string_view text,
                               std::vector<int32_t>* ids) const = 0;
 
@@ -60,8 +67,9 @@ class StreamDetokenizer {
   explicit StreamDetokenizer(const Tokenizer* tokenizer)
       : tokenizer_(tokenizer) {}
 
-  // Text that `id` completes, possibly empty. Bytes that can never be UTF-8
-  // come out as U+FFFD, one per maximal ill-formed subpart (Unicode 3.9).
+  // Text that `id` completes, possibly empty; an unknown id has no bytes. Bytes
+  // that can never be UTF-8 come out as U+FFFD, one per maximal ill-formed
+  // subpart (Unicode 3.9).
   std::string Push(int32_t id);
 
   // The rest: an incomplete sequence comes out as U+FFFD.
