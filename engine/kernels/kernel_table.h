@@ -13,7 +13,7 @@
 namespace pot {
 
 struct KernelTable {
-  // "scalar", "shift", "avx2" or "avx512vnni".
+  // "scalar", "shift", "avx2", "avx512vnni" or "avx512vbmi".
   absl::string_view name;
   // Whether this CPU, and its operating system, can run it.
   bool (*supported)();
@@ -27,6 +27,12 @@ struct KernelTable {
                   const int8_t* a, int64_t a_stride, int num_rows,
                   int64_t steps, int32_t* acc);
 
+  // y[n] += scales[n] * (acc[n] - zero_point * level_sums[n]) for n < 64: the
+  // parenthesis, at most 2^7 * 254 * 2^16 < 2^31, exact in int32 and rounded to
+  // float once, then the product and the sum. 64-byte aligned, but y.
+  void (*add_scaled)(const int32_t* acc, const float* scales,
+                     const int32_t* level_sums, int32_t zero_point, float* y);
+
   // Float operations with one fixed order of summation, and no fused
   // multiply-add, in every table.
 
@@ -38,14 +44,16 @@ struct KernelTable {
   void (*layer_norm)(const float* x, const float* gain, const float* bias,
                      float epsilon, int64_t count, float* y);
   // In place. tanh form (gelu_new) and erf form (gelu) of Hendrycks & Gimpel,
-  // arXiv 1606.08415.
+  // arXiv 1606.08415. |error| <= 3e-7 * max(1, |x|).
   void (*gelu_tanh)(float* x, int64_t count);
   void (*gelu_erf)(float* x, int64_t count);
-  // In place: x = exp(x - max x) / sum.
+  // In place: x = exp(x - max x) / sum, the sum in the order of dot. x may
+  // hold -inf, for which the result is 0, but not everywhere.
   void (*softmax)(float* x, int64_t count);
   // y[i] += w * x[i].
   void (*axpy)(float w, const float* x, int64_t count, float* y);
-  // IEEE 754 half precision, round to nearest even.
+  // IEEE 754 half precision, round to nearest even. NaNs become quiet and keep
+  // their sign and leading payload bits.
   void (*half_to_float)(const uint16_t* half, int64_t count, float* x);
   void (*float_to_half)(const float* x, int64_t count, uint16_t* half);
 };
@@ -64,6 +72,10 @@ absl::Span<const KernelTable* const> AllKernelTables();
 // INVALID_ARGUMENT for an unknown name, FAILED_PRECONDITION for one that this
 // CPU cannot run, both listing what would do.
 absl::StatusOr<const KernelTable*> FindKernelTable(absl::string_view name);
+
+// The table that the environment variable POT_KERNEL names; the fastest one
+// when it is unset or empty.
+absl::StatusOr<const KernelTable*> KernelTableFromEnvironment();
 
 }  // namespace pot
 

@@ -25,7 +25,9 @@ class Linear {
   virtual int64_t inputs() const = 0;
   virtual int64_t outputs() const = 0;
 
-  // x[rows][inputs], y[rows][outputs], both contiguous, not overlapping.
+  // x[rows][inputs], y[rows][outputs], both contiguous, not overlapping; x is
+  // finite. Without a pool (null) the caller's thread does all. INVALID_ARGUMENT
+  // for a count of rows below 0 or above 2^24.
   virtual absl::Status Forward(const float* x, int64_t rows, float* y,
                                ThreadPool* pool) const = 0;
 
@@ -40,14 +42,17 @@ class Linear {
 // int32 (int64 for formats of more than 4 bits) per group of inputs, and
 // y[n] = (sum over groups g, in order, of scale(n,g) * (acc(n,g) - z *
 // level_sum(n,g))) * activation scale + bias[n], each operation rounded to
-// float. A row's bits depend on that row alone. `bias` is empty or
-// has one value per output. kFloat activations give a float layer instead.
+// float. A row's bits depend on that row alone: not on the other rows, the
+// threads or the kernels. `bias` is empty or has one value per output. kFloat
+// activations give the float layer of the dequantized weights instead.
 absl::StatusOr<std::unique_ptr<const Linear>> MakePotLinear(
     const PotMatrix& matrix, std::vector<float> bias, ActivationMode mode,
     const KernelTable* kernels);
 
-// fp32 path through oneDNN, W repacked for it. weights[outputs][inputs], or
-// [inputs][outputs] when `transposed`. Rounding may differ with `rows`.
+// fp32 path through oneDNN's sgemm, called on each of the pool's threads for a
+// part of the outputs. weights[outputs][inputs], or [inputs][outputs] when
+// `transposed`; one copy is kept, in the former order. Rounding may differ
+// with `rows` and with the number of threads.
 absl::StatusOr<std::unique_ptr<const Linear>> MakeFloatLinear(
     absl::Span<const float> weights, int64_t outputs, int64_t inputs,
     bool transposed, std::vector<float> bias);

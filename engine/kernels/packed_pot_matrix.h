@@ -41,23 +41,37 @@ class PackedPotMatrix {
   // Codes of one block, from input `k` (a multiple of 8) on.
   const uint8_t* BlockCodes(int64_t block, int64_t k) const;
   // 64 scales, and 64 sums of levels, of one group of one block. The level
-  // sums carry the zero point: sum w (a - z) = sum w a - z * sum w.
+  // sums carry the zero point: sum w (a - z) = sum w a - z * sum w. Formats of
+  // at most 4 bits have LevelSums, |sum| <= 2^7 * 2^16, the others
+  // WideLevelSums, |sum| <= 2^31 * 2^16.
   const float* Scales(int64_t block, int64_t group) const;
-  const int64_t* LevelSums(int64_t block, int64_t group) const;
+  const int32_t* LevelSums(int64_t block, int64_t group) const;
+  const int64_t* WideLevelSums(int64_t block, int64_t group) const;
 
-  // Row `row` as floats: weights[cols]. For embedding look-ups.
+  // Row `row` as floats: weights[cols], each scale * level. For embedding
+  // look-ups.
   void DequantizeRow(int64_t row, absl::Span<float> weights) const;
 
   // Memory held by codes, scales and sums.
   int64_t resident_bytes() const;
 
  private:
+  int64_t BlockBytes() const {
+    return wide() ? padded_cols_ * kBlockOutputs
+                  : padded_cols_ / kStepInputs * kStepBytes;
+  }
+  PotCode CodeAt(int64_t row, int64_t k) const;
+  void PackRow(const PotMatrix& matrix, int64_t row,
+               absl::Span<const PotCode> codes);
+
   const PotFormat* format_;
   int64_t rows_, cols_, num_blocks_, padded_cols_, groups_per_row_, group_size_;
+  // A whole tensor's single scale is kept once, 64 times over.
   bool one_scale_;
   AlignedBuffer<uint8_t> codes_;
   AlignedBuffer<float> scales_;
-  AlignedBuffer<int64_t> level_sums_;
+  AlignedBuffer<int32_t> level_sums_;
+  AlignedBuffer<int64_t> wide_level_sums_;
 };
 
 }  // namespace pot

@@ -1,0 +1,102 @@
+#include "engine/kernels/kernel_table.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/kernels/kernel_sets.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace pot {
+namespace {
+
+bool AlwaysSupported() { return true; }
+
+KernelTable MakeTable(absl::string_view name, bool (*supported)(),
+                      PotDotFunction* pot_dot,
+                      void (*set_float_ops)(KernelTable*)) {
+  KernelTable table{};
+  table.name = name;
+  table.supported = supported;
+  table.pot_dot = pot_dot;
+  set_float_ops(&table);
+  return table;
+}
+
+#if defined(__x86_64__)
+// __builtin_cpu_supports also asks the operating system whether it saves the
+// registers. It does not know F16C everywhere; that one's registers are AVX's.
+bool Avx2Supported() {
+  unsigned eax, ebx, ecx = 0, edx;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+  return __builtin_cpu_supports("avx2") && f16c;
+}
+
+bool Avx512VnniSupported() {
+  return Avx2Supported() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+
+bool Avx512VbmiSupported() {
+  return Avx512VnniSupported() && __builtin_cpu_supports("avx512vbmi");
+}
+#endif
+
+std::string SupportedNames() {
+  std::string names = "auto";
+  for (const KernelTable* table : AllKernelTables()) {
+    if (table->supported()) absl::StrAppend(&names, ", ", table->name);
+  }
+  return names;
+}
+
+}  // namespace
+
+absl::Span<const KernelTable* const> AllKernelTables() {
+  static const KernelTable shift =
+      MakeTable("shift", AlwaysSupported, ShiftPotDot, SetBaselineFloatOps);
+  static const KernelTable scalar =
+      MakeTable("scalar", AlwaysSupported, ScalarPotDot, SetBaselineFloatOps);
+#if defined(__x86_64__)
+  static const KernelTable avx2 =
+      MakeTable("avx2", Avx2Supported, Avx2PotDot, SetAvx2FloatOps);
+  static const KernelTable avx512vnni = MakeTable(
+      "avx512vnni", Avx512VnniSupported, Avx512VnniPotDot, SetAvx512FloatOps);
+  static const KernelTable avx512vbmi = MakeTable(
+      "avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot, SetAvx512FloatOps);
+  static const KernelTable* const tables[] = {&scalar, &shift, &avx2,
+                                              &avx512vnni, &avx512vbmi};
+#else
+  static const KernelTable* const tables[] = {&scalar, &shift};
+#endif
+  return tables;
+}
+
+absl::StatusOr<const KernelTable*> FindKernelTable(absl::string_view name) {
+  const KernelTable* fastest = nullptr;
+  for (const KernelTable* table : AllKernelTables()) {
+    const bool supported = table->supported();
+    if (supported) fastest = table;
+    if (table->name != name) continue;
+    if (supported) return table;
+    return absl::FailedPreconditionError(
+        absl::StrCat("this CPU cannot run the kernels \"", name,
+                     "\"; it can run ", SupportedNames()));
+  }
+  if (name.empty() || name == "auto") return fastest;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown kernels \"", name, "\"; this CPU can run ", SupportedNames()));
+}
+
+absl::StatusOr<const KernelTable*> KernelTableFromEnvironment() {
+  const char* name = std::getenv("POT_KERNEL");
+  return FindKernelTable(name == nullptr ? "" : name);
+}
+
+}  // namespace pot

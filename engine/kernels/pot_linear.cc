@@ -1,0 +1,194 @@
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/linear.h"
+#include "engine/kernels/linear_arguments.h"
+#include "engine/kernels/packed_pot_matrix.h"
+
+namespace pot {
+namespace {
+
+constexpr int64_t kBlock = PackedPotMatrix::kBlockOutputs;
+
+// x[rows][inputs] in 8 bits, every row padded with zeros to `stride`.
+struct QuantizedRows {
+  AlignedBuffer<int8_t> levels;
+  std::vector<ActivationScale> scales;
+  int64_t stride = 0;
+};
+
+class PotLinear : public Linear {
+ public:
+  PotLinear(const PotMatrix& matrix, std::vector<float> bias,
+            ActivationMode mode, const KernelTable* kernels)
+      : weights_(matrix),
+        bias_(std::move(bias)),
+        mode_(mode),
+        kernels_(kernels) {}
+
+  int64_t inputs() const override { return weights_.cols(); }
+  int64_t outputs() const override { return weights_.rows(); }
+  int64_t resident_bytes() const override {
+    return weights_.resident_bytes() +
+           static_cast<int64_t>(bias_.size() * sizeof(float));
+  }
+
+  void WeightRow(int64_t output, absl::Span<float> weights) const override {
+    weights_.DequantizeRow(output, weights);
+  }
+
+  absl::Status Forward(const float* x, int64_t rows, float* y,
+                       ThreadPool* pool) const override {
+    POT_RETURN_IF_ERROR(CheckForward(rows));
+    const QuantizedRows a = Quantize(x, rows, pool);
+    ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
+      for (size_t block = begin; block < end; ++block) {
+        // The block's codes stay in cache from one chunk of rows to the next.
+        for (int64_t row = 0; row < rows; row += kMaxDotRows) {
+          const int chunk =
+              static_cast<int>(std::min<int64_t>(kMaxDotRows, rows - row));
+          if (weights_.wide()) {
+            ForwardWideBlock(a, row, chunk, block, y);
+          } else {
+            ForwardBlock(a, row, chunk, block, y);
+          }
+        }
+      }
+    });
+    return absl::OkStatus();
+  }
+
+ private:
+  QuantizedRows Quantize(const float* x, int64_t rows, ThreadPool* pool) const {
+    QuantizedRows a;
+    a.stride = weights_.padded_cols();
+    a.levels = AlignedBuffer<int8_t>(rows * a.stride);
+    a.scales.resize(static_cast<size_t>(rows));
+    ParallelFor(pool, rows, 1, [&](size_t begin, size_t end) {
+      for (size_t row = begin; row < end; ++row) {
+        a.scales[row] =
+            QuantizeActivation(x + row * inputs(), inputs(), mode_,
+                               a.levels.data() + row * a.stride);
+      }
+    });
+    return a;
+  }
+
+  int64_t GroupLength(int64_t group) const {
+    const int64_t begin = group * weights_.group_size();
+    return std::min(weights_.group_size(), weights_.cols() - begin);
+  }
+
+  // Outputs of one block for rows [row, row + count), count <= kMaxDotRows.
+  void ForwardBlock(const QuantizedRows& a, int64_t row, int count,
+                    int64_t block, float* y) const {
+    alignas(64) int32_t acc[kMaxDotRows * kBlock];
+    alignas(64) float sums[kMaxDotRows * kBlock] = {};
+    for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
+      const int64_t k = group * weights_.group_size();
+      const int64_t steps =
+          (GroupLength(group) + PackedPotMatrix::kStepInputs - 1) /
+          PackedPotMatrix::kStepInputs;
+      kernels_->pot_dot(weights_.BlockCodes(block, k), weights_.format(),
+                        a.levels.data() + row * a.stride + k, a.stride, count,
+                        steps, acc);
+      for (int r = 0; r < count; ++r) {
+        kernels_->add_scaled(acc + r * kBlock, weights_.Scales(block, group),
+                             weights_.LevelSums(block, group),
+                             a.scales[row + r].zero_point, sums + r * kBlock);
+      }
+    }
+    for (int r = 0; r < count; ++r) {
+      StoreOutputs(sums + r * kBlock, a.scales[row + r].scale, block, row + r,
+                   y);
+    }
+  }
+
+  // The same for formats of more than 4 bits.
+  void ForwardWideBlock(const QuantizedRows& a, int64_t row, int count,
+                        int64_t block, float* y) const {
+    int64_t acc[kBlock];
+    for (int r = 0; r < count; ++r) {
+      float sums[kBlock] = {};
+      const int64_t zero_point = a.scales[row + r].zero_point;
+      for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
+        const int64_t k = group * weights_.group_size();
+        WidePotDot(weights_.BlockCodes(block, k), weights_.format(),
+                   a.levels.data() + (row + r) * a.stride + k,
+                   GroupLength(group), acc);
+        const float* scales = weights_.Scales(block, group);
+        const int64_t* level_sums = weights_.WideLevelSums(block, group);
+        for (int64_t n = 0; n < kBlock; ++n) {
+          const int64_t exact = acc[n] - zero_point * level_sums[n];
+          sums[n] += scales[n] * static_cast<float>(exact);
+        }
+      }
+      StoreOutputs(sums, a.scales[row + r].scale, block, row + r, y);
+    }
+  }
+
+  void StoreOutputs(const float* sums, float scale, int64_t block, int64_t row,
+                    float* y) const {
+    const int64_t first = block * kBlock;
+    const int64_t count = std::min(kBlock, outputs() - first);
+    float* out = y + row * outputs() + first;
+    if (bias_.empty()) {
+      for (int64_t n = 0; n < count; ++n) out[n] = sums[n] * scale;
+    } else {
+      const float* bias = bias_.data() + first;
+      for (int64_t n = 0; n < count; ++n) out[n] = sums[n] * scale + bias[n];
+    }
+  }
+
+  const PackedPotMatrix weights_;
+  const std::vector<float> bias_;
+  const ActivationMode mode_;
+  const KernelTable* const kernels_;
+};
+
+absl::StatusOr<std::unique_ptr<const Linear>> MakeDequantized(
+    const PotMatrix& matrix, std::vector<float> bias) {
+  std::vector<float> weights(
+      static_cast<size_t>(matrix.rows() * matrix.cols()));
+  for (int64_t row = 0; row < matrix.rows(); ++row) {
+    matrix.DequantizeRow(row, absl::MakeSpan(weights).subspan(
+                                  row * matrix.cols(), matrix.cols()));
+  }
+  return MakeFloatLinear(weights, matrix.rows(), matrix.cols(),
+                         /*transposed=*/false, std::move(bias));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Linear>> MakePotLinear(
+    const PotMatrix& matrix, std::vector<float> bias, ActivationMode mode,
+    const KernelTable* kernels) {
+  POT_RETURN_IF_ERROR(CheckBias(bias.size(), matrix.rows()));
+  if (kernels == nullptr) {
+    return absl::InvalidArgumentError("quantized layer without kernels");
+  }
+  if (!kernels->supported()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "this CPU cannot run the kernels \"", kernels->name, "\""));
+  }
+  try {
+    if (mode == ActivationMode::kFloat) {
+      return MakeDequantized(matrix, std::move(bias));
+    }
+    return std::make_unique<const PotLinear>(matrix, std::move(bias), mode,
+                                             kernels);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for a quantized layer of ", matrix.rows(),
+                     " x ", matrix.cols(), " weights"));
+  }
+}
+
+}  // namespace pot
