@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/sampling/sampling_params.h"
 
 namespace pot {
+
+class CandidateSet;
 
 struct TokenLogprob {
   int32_t id = 0;
@@ -39,28 +42,33 @@ class Sampler {
   // Draws the token at `position` of the sequence from logits[vocab_size] and
   // notes it for the penalties. `suppressed` ids cannot be drawn (end of text
   // before min_new_tokens). FAILED_PRECONDITION when nothing is left to draw;
-  // DATA_LOSS when a logit is not finite.
+  // DATA_LOSS when a logit is not finite; INVALID_ARGUMENT when there is not
+  // one logit per token or the position is negative. An error notes nothing.
   absl::StatusOr<SampledToken> Sample(absl::Span<const float> logits,
                                       int64_t position, int num_top,
                                       absl::Span<const int32_t> suppressed);
 
  private:
-  struct Candidate {
-    int32_t id;
-    float logit;
-    double probability;
-  };
+  // FAILED_PRECONDITION when nothing is left to draw.
+  absl::StatusOr<int32_t> Choose(absl::Span<const float> logits,
+                                 int64_t position,
+                                 absl::Span<const int32_t> suppressed) const;
+  bool EditsLogits() const;
+  void EditLogits(CandidateSet* candidates) const;
 
   SamplingParams params_;
   int vocab_size_;
   uint32_t sequence_;
-  std::vector<bool> banned_;
+  // Of params_, ascending; allowed_ without the banned ones.
+  std::vector<int32_t> allowed_;
+  std::vector<int32_t> banned_;
+  // Empty while the penalty that reads them is off.
+  absl::flat_hash_set<int32_t> seen_;
   absl::flat_hash_map<int32_t, int32_t> generated_counts_;
-  absl::flat_hash_map<int32_t, int32_t> seen_counts_;
-  std::vector<Candidate> candidates_;
 };
 
-// Log-probability of `id`, and the num_top best, under softmax(logits).
+// Log-probability of `id`, a token of the vocabulary, and the num_top best,
+// under softmax(logits), which are finite and not none.
 SampledToken LogprobOf(absl::Span<const float> logits, int32_t id, int num_top);
 
 }  // namespace pot

@@ -1,6 +1,7 @@
 #ifndef POT_ENGINE_SAMPLING_STOP_MATCHER_H_
 #define POT_ENGINE_SAMPLING_STOP_MATCHER_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,7 +10,12 @@
 namespace pot {
 
 // Finds stop strings in text that arrives in pieces, and holds back what may
-// yet become one. Time is linear in the text (one automaton for all strings).
+// yet become one: the longest end of the text that begins a stop string, no
+// byte more. Time is linear in the text (one automaton for all strings).
+// Copies share the automaton, which is immutable.
+//
+// Works on bytes. Given pieces and stop strings of whole UTF-8 characters,
+// what it emits is whole characters too.
 class StopMatcher {
  public:
   // `stops`: none empty.
@@ -20,24 +26,19 @@ class StopMatcher {
     int stop_index = -1;  // the stop string found, if any; text ends before it
   };
 
-  // Nothing may be pushed after a stop was found. Among stops that end at the
-  // same byte the longest wins.
+  // Nothing may be pushed after a stop was found. The stop that ends first
+  // wins; among stops that end at the same byte the longest does, among equal
+  // strings the first.
   Result Push(absl::string_view piece);
 
   // What was held back, when the sequence ends without a stop.
   std::string Finish();
 
  private:
-  struct Node {
-    int next[256];
-    int fail;
-    int depth;
-    int stop_index;
-  };
-  std::vector<std::string> stops_;
-  std::vector<Node> nodes_;
+  class Automaton;
+
+  std::shared_ptr<const Automaton> automaton_;
   int state_ = 0;
-  std::string held_;
 };
 
 }  // namespace pot
