@@ -126,9 +126,8 @@ absl::StatusOr<std::unique_ptr<const Linear>> MakeFloatLinear(
   if (outputs < 1 || outputs > kMaxMatrixRows || inputs < 1 ||
       inputs > kMaxMatrixCols) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "linear layer of ", outputs, " outputs and ", inputs,
-        " inputs; 1 to ", kMaxMatrixRows, " and 1 to ", kMaxMatrixCols,
-        " are supported"));
+        "linear layer of ", outputs, " outputs and ", inputs, " inputs; 1 to ",
+        kMaxMatrixRows, " and 1 to ", kMaxMatrixCols, " are supported"));
   }
   if (weights.size() != static_cast<uint64_t>(outputs * inputs)) {
     return absl::InvalidArgumentError(
@@ -146,9 +145,8 @@ absl::StatusOr<std::unique_ptr<const Linear>> MakeFloatLinear(
     return std::make_unique<const FloatLinear>(std::move(rows), outputs, inputs,
                                                std::move(bias));
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no memory for a float layer of ", outputs, " x ", inputs,
-                     " weights"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "no memory for a float layer of ", outputs, " x ", inputs, " weights"));
   }
 }
 

@@ -52,8 +52,8 @@ double Log(double x) {
   }
   const uint64_t bits = std::bit_cast<uint64_t>(x);
   n += static_cast<int64_t>(bits >> 52) - 1023;
-  double m = std::bit_cast<double>((bits & 0xfffffffffffff) |
-                                   0x3ff0000000000000);
+  double m =
+      std::bit_cast<double>((bits & 0xfffffffffffff) | 0x3ff0000000000000);
   if (m > 1.4142135623730951) {
     m *= 0.5;
     ++n;

@@ -25,8 +25,8 @@ POT_TARGET void HalfToFloat(const uint16_t* half, int64_t count, float* x) {
 POT_TARGET void FloatToHalf(const float* x, int64_t count, uint16_t* half) {
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    const __m128i v = _mm256_cvtps_ph(_mm256_loadu_ps(x + i),
-                                      _MM_FROUND_TO_NEAREST_INT);
+    const __m128i v =
+        _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(half + i), v);
   }
   for (; i < count; ++i) half[i] = FloatToHalfBits(x[i]);

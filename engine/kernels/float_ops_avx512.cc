@@ -25,8 +25,8 @@ POT_TARGET void HalfToFloat(const uint16_t* half, int64_t count, float* x) {
 POT_TARGET void FloatToHalf(const float* x, int64_t count, uint16_t* half) {
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m256i v = _mm512_cvtps_ph(_mm512_loadu_ps(x + i),
-                                      _MM_FROUND_TO_NEAREST_INT);
+    const __m256i v =
+        _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(half + i), v);
   }
   for (; i < count; ++i) half[i] = FloatToHalfBits(x[i]);

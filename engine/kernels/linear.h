@@ -26,8 +26,8 @@ class Linear {
   virtual int64_t outputs() const = 0;
 
   // x[rows][inputs], y[rows][outputs], both contiguous, not overlapping; x is
-  // finite. Without a pool (null) the caller's thread does all. INVALID_ARGUMENT
-  // for a count of rows below 0 or above 2^24.
+  // finite. Without a pool (null) the caller's thread does all.
+  // INVALID_ARGUMENT for a count of rows below 0 or above 2^24.
   virtual absl::Status Forward(const float* x, int64_t rows, float* y,
                                ThreadPool* pool) const = 0;
 

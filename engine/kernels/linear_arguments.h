@@ -25,8 +25,8 @@ inline constexpr int64_t kMaxForwardRows = int64_t{1} << 24;
 
 inline absl::Status CheckForward(int64_t rows) {
   if (rows >= 0 && rows <= kMaxForwardRows) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      rows, " rows; 0 to ", kMaxForwardRows, " are supported"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(rows, " rows; 0 to ", kMaxForwardRows, " are supported"));
 }
 
 // pool->ParallelFor, or one call on this thread when there is no pool.

@@ -66,13 +66,14 @@ POT_TARGET inline void DotTile(const uint8_t* codes, Book book, const int8_t* a,
   for (int64_t step = 0; step < steps; ++step) {
     if (kPrefetch) {
       for (int line = 0; line < PackedPotMatrix::kStepBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(codes) + kPrefetchBytes +
-                         line, _MM_HINT_T0);
+        _mm_prefetch(
+            reinterpret_cast<const char*>(codes) + kPrefetchBytes + line,
+            _MM_HINT_T0);
       }
     }
     for (int v = 0; v < kVectors; ++v) {
-      const __m256i bytes = _mm256_load_si256(
-          reinterpret_cast<const __m256i*>(codes + 32 * v));
+      const __m256i bytes =
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(codes + 32 * v));
       const __m256i low = _mm256_and_si256(bytes, mask);
       const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
       const __m256i low_magnitude = _mm256_shuffle_epi8(book.magnitude, low);
@@ -92,10 +93,9 @@ POT_TARGET inline void DotTile(const uint8_t* codes, Book book, const int8_t* a,
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      _mm256_storeu_si256(
-          reinterpret_cast<__m256i*>(
-              acc + r * PackedPotMatrix::kBlockOutputs + 8 * v),
-          sum[r][v]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(
+                              acc + r * PackedPotMatrix::kBlockOutputs + 8 * v),
+                          sum[r][v]);
     }
   }
 }

@@ -73,9 +73,8 @@ class PotLinear : public Linear {
     a.scales.resize(static_cast<size_t>(rows));
     ParallelFor(pool, rows, 1, [&](size_t begin, size_t end) {
       for (size_t row = begin; row < end; ++row) {
-        a.scales[row] =
-            QuantizeActivation(x + row * inputs(), inputs(), mode_,
-                               a.levels.data() + row * a.stride);
+        a.scales[row] = QuantizeActivation(x + row * inputs(), inputs(), mode_,
+                                           a.levels.data() + row * a.stride);
       }
     });
     return a;

@@ -16,8 +16,7 @@ namespace pot {
 
 // Runs a suite once for every table; those that the CPU lacks are skipped by
 // name.
-class KernelTableTest
-    : public testing::TestWithParam<const KernelTable*> {
+class KernelTableTest : public testing::TestWithParam<const KernelTable*> {
  protected:
   void SetUp() override {
     if (!GetParam()->supported()) {
@@ -58,10 +57,9 @@ inline PotMatrix RandomMatrix(const PotFormat& format, int64_t rows,
   for (PotCode& code : codes) {
     code = static_cast<PotCode>(random() % format.num_codes());
   }
-  const int64_t num_scales =
-      granularity.kind == Granularity::Kind::kTensor
-          ? 1
-          : rows * granularity.GroupsPerRow(cols);
+  const int64_t num_scales = granularity.kind == Granularity::Kind::kTensor
+                                 ? 1
+                                 : rows * granularity.GroupsPerRow(cols);
   std::vector<float> scales = RandomFloats(num_scales, 0.005f, 0.02f, seed + 1);
   for (size_t i = 0; i < scales.size(); i += 3) scales[i] = -scales[i];
   return PotMatrix::FromCodes(&format, rows, cols, granularity, codes,
@@ -71,8 +69,11 @@ inline PotMatrix RandomMatrix(const PotFormat& format, int64_t rows,
 
 inline std::vector<Granularity> AllGranularities() {
   using Kind = Granularity::Kind;
-  return {{Kind::kTensor, 0}, {Kind::kRow, 0},   {Kind::kGroup, 32},
-          {Kind::kGroup, 64}, {Kind::kGroup, 128}};
+  return {{Kind::kTensor, 0},
+          {Kind::kRow, 0},
+          {Kind::kGroup, 32},
+          {Kind::kGroup, 64},
+          {Kind::kGroup, 128}};
 }
 
 inline std::vector<uint32_t> BitsOf(const std::vector<float>& values) {

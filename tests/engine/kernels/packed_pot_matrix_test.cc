@@ -21,10 +21,9 @@ TEST(PackedPotMatrix, HoldsEveryCodeScaleAndLevelSum) {
     for (const Granularity& granularity : AllGranularities()) {
       for (const int64_t rows : {1, 63, 64, 65, 130}) {
         for (const int64_t cols : {1, 7, 8, 9, 33, 100}) {
-          SCOPED_TRACE(testing::Message()
-                       << std::string(format.name) << " "
-                       << granularity.ToString() << " " << rows << " x "
-                       << cols);
+          SCOPED_TRACE(testing::Message() << std::string(format.name) << " "
+                                          << granularity.ToString() << " "
+                                          << rows << " x " << cols);
           const PotMatrix matrix =
               RandomMatrix(format, rows, cols, granularity, 7);
           const PackedPotMatrix packed(matrix);

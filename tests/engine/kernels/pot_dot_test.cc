@@ -101,8 +101,7 @@ TEST_P(PotDotTest, EqualsReferenceAtEveryCodeAndExtremeActivation) {
         std::fill_n(problem.codes.data(), problem.codes.size(),
                     static_cast<uint8_t>(low | high << 4));
         for (const int a : {-127, 127, -1, 1, 0}) {
-          std::fill(problem.a.begin(), problem.a.end(),
-                    static_cast<int8_t>(a));
+          std::fill(problem.a.begin(), problem.a.end(), static_cast<int8_t>(a));
           for (const int rows : {1, 2, 5}) {
             ASSERT_EQ(problem.Run(table(), *format, rows),
                       problem.Run(reference(), *format, rows))
@@ -120,8 +119,8 @@ TEST_P(PotDotTest, EqualsReferenceAtEveryCodeAndExtremeActivation) {
 TEST_P(PotDotTest, DoesNotOverflowAtTheLongestRow) {
   constexpr int64_t kSteps = kMaxMatrixCols / 8;
   for (const PotFormat* format : NarrowFormats()) {
-    const auto levels = absl::MakeSpan(format->levels.data(),
-                                       format->num_codes());
+    const auto levels =
+        absl::MakeSpan(format->levels.data(), format->num_codes());
     const int top = static_cast<int>(
         std::max_element(levels.begin(), levels.end()) - levels.begin());
     const int bottom = static_cast<int>(

@@ -1,0 +1,281 @@
+// Float operations: the same bits from every table, and accuracy against
+// double precision.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "engine/kernels/aligned_buffer.h"
+#include "gtest/gtest.h"
+#include "tests/engine/kernels/kernel_test_util.h"
+
+namespace pot {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Half an ulp of 1: the relative error of one rounding.
+constexpr double kRounding = 0x1p-24;
+// Whole vectors, tails, and lengths below one vector.
+constexpr int64_t kCounts[] = {1, 2, 7, 15, 16, 17, 31, 64, 100, 768, 1025};
+
+class FloatOpsTest : public KernelTableTest {};
+INSTANTIATE_TEST_SUITE_P(Tables, FloatOpsTest, EveryTable(), TableName);
+
+// The order of kernel_table.h, written out.
+float DotByTheBook(const std::vector<float>& x, const std::vector<float>& y) {
+  std::vector<float> p(16, 0.0f);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float product = x[i] * y[i];
+    p[i % 16] = p[i % 16] + product;
+  }
+  for (size_t half = 8; half > 0; half /= 2) {
+    for (size_t j = 0; j < half; ++j) p[j] = p[j] + p[j + half];
+  }
+  return p[0];
+}
+
+TEST_P(FloatOpsTest, DotSumsInTheDocumentedOrder) {
+  for (const int64_t count : kCounts) {
+    const std::vector<float> x = RandomFloats(count, -3.0f, 3.0f, 1);
+    const std::vector<float> y = RandomFloats(count, -1.0f, 2.0f, 2);
+    EXPECT_EQ(table().dot(x.data(), y.data(), count), DotByTheBook(x, y))
+        << count;
+  }
+  EXPECT_EQ(table().dot(nullptr, nullptr, 0), 0.0f);
+}
+
+TEST_P(FloatOpsTest, AddScaledIsExactBeforeItRounds) {
+  alignas(64) int32_t acc[64];
+  alignas(64) int32_t level_sums[64];
+  AlignedBuffer<float> scales(64);
+  const std::vector<float> random = RandomFloats(192, -1.0f, 1.0f, 3);
+  for (const int32_t zero_point : {0, 1, -127, 127}) {
+    std::vector<float> y(64), expected(64);
+    for (int n = 0; n < 64; ++n) {
+      // Up to the largest magnitudes: 2^7 * 2^16 levels, 127 times as much acc.
+      level_sums[n] = static_cast<int32_t>(random[n] * 0x1p23f);
+      acc[n] = n % 2 == 0 ? -zero_point * level_sums[n]
+                          : static_cast<int32_t>(random[64 + n] * 0x1p29f);
+      scales[n] = random[128 + n];
+      y[n] = expected[n] = random[n];
+      const int64_t exact =
+          int64_t{acc[n]} - int64_t{zero_point} * level_sums[n];
+      const float product = scales[n] * static_cast<float>(exact);
+      expected[n] = expected[n] + product;
+    }
+    table().add_scaled(acc, scales.data(), level_sums, zero_point, y.data());
+    EXPECT_EQ(BitsOf(y), BitsOf(expected)) << zero_point;
+  }
+}
+
+TEST_P(FloatOpsTest, LayerNormIsAccurateAndEqualsReference) {
+  for (const int64_t count : kCounts) {
+    const std::vector<float> x = RandomFloats(count, -2.0f, 4.0f, 4);
+    const std::vector<float> gain = RandomFloats(count, 0.5f, 1.5f, 5);
+    const std::vector<float> bias = RandomFloats(count, -1.0f, 1.0f, 6);
+    std::vector<float> y(count), expected(count);
+    table().layer_norm(x.data(), gain.data(), bias.data(), 1e-5f, count,
+                       y.data());
+    reference().layer_norm(x.data(), gain.data(), bias.data(), 1e-5f, count,
+                           expected.data());
+    EXPECT_EQ(BitsOf(y), BitsOf(expected)) << count;
+
+    std::vector<float> in_place = x;
+    table().layer_norm(in_place.data(), gain.data(), bias.data(), 1e-5f, count,
+                       in_place.data());
+    EXPECT_EQ(BitsOf(in_place), BitsOf(y)) << count;
+
+    double mean = 0, variance = 0;
+    for (const float v : x) mean += v;
+    mean /= count;
+    for (const float v : x) variance += (v - mean) * (v - mean);
+    const double deviation = std::sqrt(variance / count + 1e-5);
+    // The mean is off by at most (count / 16 + 4) roundings of sums below
+    // 4 * count; dividing by the deviation magnifies that.
+    const double tolerance =
+        (count / 16 + 16) * kRounding * 8 * (1 + 4 / deviation);
+    for (int64_t i = 0; i < count; ++i) {
+      EXPECT_NEAR(y[i], (x[i] - mean) / deviation * gain[i] + bias[i],
+                  tolerance)
+          << count;
+    }
+  }
+}
+
+std::vector<float> Activations() {
+  std::vector<float> x = RandomFloats(4001, -12.0f, 12.0f, 7);
+  for (const float v :
+       {0.0f, -0.0f, 1e-38f, -1e-38f, 1e-3f, -1e-3f, 5.65f, -5.65f, 13.0f,
+        -13.0f, 100.0f, -100.0f, 1e10f, -1e10f, 1e20f, -1e20f, 3e38f, -3e38f}) {
+    x.push_back(v);
+  }
+  return x;
+}
+
+void ExpectGelu(void (*gelu)(float*, int64_t),
+                void (*reference)(float*, int64_t), double (*exact)(double)) {
+  const std::vector<float> x = Activations();
+  std::vector<float> y = x, expected = x;
+  gelu(y.data(), static_cast<int64_t>(y.size()));
+  reference(expected.data(), static_cast<int64_t>(expected.size()));
+  EXPECT_EQ(BitsOf(y), BitsOf(expected));
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_TRUE(std::isfinite(y[i])) << x[i];
+    const double scale = std::max(1.0, std::fabs(double{x[i]}));
+    worst = std::max(worst, std::fabs(y[i] - exact(x[i])) / scale);
+  }
+  // As kernel_table.h says.
+  EXPECT_LE(worst, 3e-7);
+  testing::Test::RecordProperty("worst_error", std::to_string(worst * 1e9));
+  // Tails: every count gives what the whole vector gave.
+  for (const int64_t count : kCounts) {
+    std::vector<float> part(x.begin(), x.begin() + count);
+    gelu(part.data(), count);
+    EXPECT_EQ(BitsOf(part), BitsOf({y.begin(), y.begin() + count})) << count;
+  }
+}
+
+TEST_P(FloatOpsTest, GeluTanhIsAccurateAndEqualsReference) {
+  ExpectGelu(table().gelu_tanh, reference().gelu_tanh, [](double x) {
+    const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+    return 0.5 * x * (1 + std::tanh(u));
+  });
+}
+
+TEST_P(FloatOpsTest, GeluErfIsAccurateAndEqualsReference) {
+  ExpectGelu(table().gelu_erf, reference().gelu_erf,
+             [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); });
+}
+
+TEST_P(FloatOpsTest, SoftmaxIsAccurateAndEqualsReference) {
+  for (const int64_t count : kCounts) {
+    std::vector<float> x = RandomFloats(count, -20.0f, 15.0f, 8);
+    if (count > 20) x[3] = x[count - 1] = -kInfinity;
+    std::vector<float> y = x, expected = x;
+    table().softmax(y.data(), count);
+    reference().softmax(expected.data(), count);
+    EXPECT_EQ(BitsOf(y), BitsOf(expected)) << count;
+
+    const double max = *std::max_element(x.begin(), x.end());
+    double sum = 0;
+    for (const float v : x) sum += std::exp(v - max);
+    for (int64_t i = 0; i < count; ++i) {
+      const double exact = std::exp(x[i] - max) / sum;
+      // exp: 1.5 ulp (3 roundings) and the rounding of x - max, |x - max| <=
+      // 35; the sum: the same, weighted, and count / 16 + 4 additions.
+      EXPECT_NEAR(y[i], exact,
+                  exact * kRounding * (2 * (3 + 35) + count / 16 + 5))
+          << count;
+    }
+  }
+}
+
+TEST_P(FloatOpsTest, SoftmaxOfEqualValuesIsUniform) {
+  for (const float v : {0.0f, -0.0f, 1e30f, -1e30f}) {
+    std::vector<float> x(32, v);
+    table().softmax(x.data(), 32);
+    EXPECT_THAT(x, testing::Each(0x1p-5f)) << v;
+  }
+  table().softmax(nullptr, 0);
+}
+
+TEST_P(FloatOpsTest, AxpyRoundsTwice) {
+  for (const int64_t count : kCounts) {
+    const std::vector<float> x = RandomFloats(count, -3.0f, 3.0f, 9);
+    std::vector<float> y = RandomFloats(count, -1.0f, 1.0f, 10), expected = y;
+    for (int64_t i = 0; i < count; ++i) {
+      const float product = 0.37f * x[i];
+      expected[i] = expected[i] + product;
+    }
+    table().axpy(0.37f, x.data(), count, y.data());
+    EXPECT_EQ(BitsOf(y), BitsOf(expected)) << count;
+  }
+}
+
+// Value of a half by the definition of the format.
+double HalfValue(uint16_t half) {
+  const int exponent = half >> 10 & 31;
+  const double mantissa = half & 0x3ff;
+  const double magnitude = exponent == 0
+                               ? std::ldexp(mantissa, -24)
+                               : std::ldexp(1024 + mantissa, exponent - 25);
+  return half & 0x8000 ? -magnitude : magnitude;
+}
+
+TEST_P(FloatOpsTest, EveryHalfConvertsExactlyAndBack) {
+  std::vector<uint16_t> halves(65536);
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = i;
+  std::vector<float> x(halves.size());
+  // Once from an odd offset, so that tails meet every kind of value.
+  table().half_to_float(halves.data(), 65536, x.data());
+  std::vector<uint16_t> back(halves.size());
+  table().float_to_half(x.data(), 65536, back.data());
+  for (size_t i = 0; i < halves.size(); ++i) {
+    const bool nan = (i & 0x7c00) == 0x7c00 && (i & 0x3ff) != 0;
+    const bool infinite = (i & 0x7fff) == 0x7c00;
+    if (nan) {
+      EXPECT_TRUE(std::isnan(x[i]));
+      // Quiet, sign and payload kept.
+      ASSERT_EQ(back[i], i | 0x200);
+    } else {
+      if (infinite) {
+        ASSERT_EQ(x[i], i & 0x8000 ? -kInfinity : kInfinity);
+      } else {
+        ASSERT_EQ(x[i], HalfValue(i));
+      }
+      ASSERT_EQ(back[i], i);
+    }
+  }
+  std::vector<float> expected(halves.size());
+  reference().half_to_float(halves.data(), 65536, expected.data());
+  EXPECT_EQ(BitsOf(x), BitsOf(expected));
+  for (const int64_t count : {1, 7, 8, 9, 15, 17}) {
+    // The last values of the table are NaNs; begin among subnormals too.
+    for (const int64_t begin : {1, 0x3f9, 0x7bf9, 0xfff0 - 1}) {
+      std::vector<float> part(count, -1.0f);
+      table().half_to_float(halves.data() + begin, count, part.data());
+      EXPECT_EQ(BitsOf(part),
+                BitsOf({x.begin() + begin, x.begin() + begin + count}));
+    }
+  }
+}
+
+TEST_P(FloatOpsTest, FloatsRoundToTheNearestHalfTiesToEven) {
+  // Between every two neighbouring finite halves: the middle, which goes to
+  // the even one, and its float neighbours, which do not.
+  std::vector<float> x;
+  std::vector<uint16_t> expected;
+  for (int half = 0; half < 0x7bff; ++half) {
+    const float middle =
+        static_cast<float>((HalfValue(half) + HalfValue(half + 1)) / 2);
+    for (const float sign : {1.0f, -1.0f}) {
+      const int bit = sign < 0 ? 0x8000 : 0;
+      x.push_back(sign * std::nextafter(middle, 0.0f));
+      expected.push_back(half | bit);
+      x.push_back(sign * middle);
+      expected.push_back((half + (half & 1)) | bit);
+      x.push_back(sign * std::nextafter(middle, kInfinity));
+      expected.push_back((half + 1) | bit);
+    }
+  }
+  for (const float v : {65520.0f, 1e6f, 3e38f, kInfinity}) {
+    x.push_back(v);
+    expected.push_back(0x7c00);
+    x.push_back(-v);
+    expected.push_back(0xfc00);
+  }
+  x.push_back(std::nextafter(65520.0f, 0.0f));
+  expected.push_back(0x7bff);
+  x.push_back(1e-45f);  // a float subnormal
+  expected.push_back(0);
+  std::vector<uint16_t> halves(x.size());
+  table().float_to_half(x.data(), static_cast<int64_t>(x.size()),
+                        halves.data());
+  for (size_t i = 0; i < x.size(); ++i)
+    ASSERT_EQ(halves[i], expected[i]) << x[i];
+}
+
+}  // namespace
+}  // namespace pot

@@ -1,0 +1,223 @@
+// PotLinear against double precision, and against itself over batch sizes,
+// threads and kernels.
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/base/thread_pool.h"
+#include "engine/kernels/linear.h"
+#include "gtest/gtest.h"
+#include "tests/engine/kernels/kernel_test_util.h"
+
+namespace pot {
+namespace {
+
+std::vector<float> Forward(const Linear& linear, const std::vector<float>& x,
+                           int64_t rows, ThreadPool* pool) {
+  // NaN shows an output that was not written.
+  std::vector<float> y(rows * linear.outputs() + 1, NAN);
+  const absl::Status status = linear.Forward(x.data(), rows, y.data(), pool);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(std::isnan(y.back()));
+  y.pop_back();
+  return y;
+}
+
+// sum over k of W[n][k] * scale * (a[k] - zero_point) + bias in double, and the
+// sum of the magnitudes, which is what rounding errors are relative to.
+struct Exact {
+  double value = 0;
+  double magnitude = 0;
+};
+
+std::vector<Exact> ExactForward(const PotMatrix& matrix,
+                                const std::vector<float>& bias,
+                                ActivationMode mode,
+                                const std::vector<float>& x, int64_t rows) {
+  std::vector<Exact> y(rows * matrix.rows());
+  std::vector<int8_t> a(matrix.cols());
+  std::vector<PotCode> codes(matrix.cols());
+  const int64_t group_size = matrix.granularity().GroupSize(matrix.cols());
+  for (int64_t row = 0; row < rows; ++row) {
+    const ActivationScale scale = QuantizeActivation(
+        x.data() + row * matrix.cols(), matrix.cols(), mode, a.data());
+    for (int64_t n = 0; n < matrix.rows(); ++n) {
+      matrix.UnpackRow(n, absl::MakeSpan(codes));
+      Exact& exact = y[row * matrix.rows() + n];
+      for (int64_t k = 0; k < matrix.cols(); ++k) {
+        const double term = double{matrix.Scale(n, k / group_size)} *
+                            matrix.format().levels[codes[k]] * scale.scale *
+                            (a[k] - scale.zero_point);
+        exact.value += term;
+        exact.magnitude += std::fabs(term);
+      }
+      if (!bias.empty()) {
+        exact.value += bias[n];
+        exact.magnitude += std::fabs(bias[n]);
+      }
+    }
+  }
+  return y;
+}
+
+class PotLinearTest : public KernelTableTest {};
+INSTANTIATE_TEST_SUITE_P(Tables, PotLinearTest, EveryTable(), TableName);
+
+TEST_P(PotLinearTest, EqualsDequantizedArithmetic) {
+  ThreadPool pool(2);
+  uint32_t seed = 20;
+  for (const PotFormat& format : AllPotFormats()) {
+    for (const Granularity& granularity : AllGranularities()) {
+      for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{1, 1},
+                                            {63, 7},
+                                            {64, 8},
+                                            {65, 9},
+                                            {130, 33},
+                                            {65, 100},
+                                            {64, 768}}) {
+        for (const ActivationMode mode :
+             {ActivationMode::kAffine, ActivationMode::kSymmetric}) {
+          const PotMatrix matrix =
+              RandomMatrix(format, outputs, inputs, granularity, ++seed);
+          const std::vector<float> bias =
+              seed % 3 == 0 ? std::vector<float>()
+                            : RandomFloats(outputs, -1.0f, 1.0f, seed);
+          const auto linear =
+              MakePotLinear(matrix, bias, mode, &table()).value();
+          ASSERT_EQ(linear->inputs(), inputs);
+          ASSERT_EQ(linear->outputs(), outputs);
+          const std::vector<float> x =
+              RandomFloats(3 * inputs, -1.0f, 2.5f, seed);
+          const std::vector<float> y = Forward(*linear, x, 3, &pool);
+          const std::vector<Exact> exact =
+              ExactForward(matrix, bias, mode, x, 3);
+          for (size_t i = 0; i < y.size(); ++i) {
+            // The integer part is exact, so only the float epilogue rounds:
+            // each group's sum, product and addition, then scale and bias; at
+            // most 3 * 24 + 3 roundings of 2^-24 relative to the sum of
+            // magnitudes, 4.5e-6. The project's promise is 1e-4.
+            ASSERT_NEAR(y[i], exact[i].value, 4.5e-6 * exact[i].magnitude)
+                << std::string(format.name) << " " << granularity.ToString()
+                << " " << outputs << " x " << inputs << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(PotLinearTest, RowBitsDependOnTheRowAlone) {
+  constexpr int64_t kOutputs = 200, kInputs = 100, kRows = 19;
+  ThreadPool one(1), three(3);
+  for (const char* name : {"pot4", "pot4-strict", "twohot4", "pot3", "pot5"}) {
+    for (const Granularity& granularity : AllGranularities()) {
+      const PotMatrix matrix = RandomMatrix(*FindPotFormat(name).value(),
+                                            kOutputs, kInputs, granularity, 5);
+      const std::vector<float> bias = RandomFloats(kOutputs, -1.0f, 1.0f, 6);
+      const auto linear =
+          MakePotLinear(matrix, bias, ActivationMode::kAffine, &table())
+              .value();
+      const auto expected_linear =
+          MakePotLinear(matrix, bias, ActivationMode::kAffine, &reference())
+              .value();
+      const std::vector<float> x = RandomFloats(kRows * kInputs, -2, 3, 7);
+      const std::vector<float> y = Forward(*linear, x, kRows, &three);
+      EXPECT_EQ(BitsOf(y), BitsOf(Forward(*expected_linear, x, kRows, &one)));
+      EXPECT_EQ(BitsOf(y), BitsOf(Forward(*linear, x, kRows, nullptr)));
+      for (int64_t row = 0; row < kRows; ++row) {
+        const std::vector<float> x_row(x.begin() + row * kInputs,
+                                       x.begin() + (row + 1) * kInputs);
+        EXPECT_EQ(BitsOf(Forward(*linear, x_row, 1, &one)),
+                  BitsOf({y.begin() + row * kOutputs,
+                          y.begin() + (row + 1) * kOutputs}))
+            << name << " " << granularity.ToString() << " row " << row;
+      }
+    }
+  }
+}
+
+TEST_P(PotLinearTest, ZeroInputGivesTheBias) {
+  const PotMatrix matrix =
+      RandomMatrix(*FindPotFormat("pot4-strict").value(), 70, 20,
+                   {Granularity::Kind::kRow, 0}, 8);
+  const std::vector<float> bias = RandomFloats(70, -1.0f, 1.0f, 9);
+  const auto linear =
+      MakePotLinear(matrix, bias, ActivationMode::kAffine, &table()).value();
+  EXPECT_EQ(Forward(*linear, std::vector<float>(20, 0.0f), 1, nullptr), bias);
+}
+
+TEST(PotLinear, FloatActivationsUseTheDequantizedWeights) {
+  const PotMatrix matrix =
+      RandomMatrix(*FindPotFormat("twohot4").value(), 70, 40,
+                   {Granularity::Kind::kGroup, 32}, 10);
+  const std::vector<float> bias = RandomFloats(70, -1.0f, 1.0f, 11);
+  const auto linear =
+      MakePotLinear(matrix, bias, ActivationMode::kFloat, AllKernelTables()[0])
+          .value();
+  const std::vector<float> x = RandomFloats(2 * 40, -1.0f, 1.0f, 12);
+  const std::vector<float> y = Forward(*linear, x, 2, nullptr);
+  std::vector<float> weights(40), expected_weights(40);
+  for (int64_t n = 0; n < 70; ++n) {
+    matrix.DequantizeRow(n, absl::MakeSpan(expected_weights));
+    linear->WeightRow(n, absl::MakeSpan(weights));
+    ASSERT_EQ(weights, expected_weights);
+    for (int64_t row = 0; row < 2; ++row) {
+      double exact = bias[n], magnitude = std::fabs(bias[n]);
+      for (int64_t k = 0; k < 40; ++k) {
+        exact += double{weights[k]} * x[row * 40 + k];
+        magnitude += std::fabs(double{weights[k]} * x[row * 40 + k]);
+      }
+      // 41 products and sums, each rounded once.
+      EXPECT_NEAR(y[row * 70 + n], exact, 42 * 0x1p-24 * magnitude);
+    }
+  }
+}
+
+TEST(PotLinear, WeightRowsAreThoseOfTheMatrix) {
+  for (const PotFormat& format : AllPotFormats()) {
+    const PotMatrix matrix =
+        RandomMatrix(format, 70, 45, {Granularity::Kind::kGroup, 32}, 13);
+    const auto linear =
+        MakePotLinear(matrix, {}, ActivationMode::kAffine, AllKernelTables()[0])
+            .value();
+    std::vector<float> weights(45), expected(45);
+    for (const int64_t n : {0, 63, 64, 69}) {
+      matrix.DequantizeRow(n, absl::MakeSpan(expected));
+      linear->WeightRow(n, absl::MakeSpan(weights));
+      EXPECT_EQ(weights, expected);
+    }
+    EXPECT_GT(linear->resident_bytes(), 0);
+  }
+}
+
+TEST(PotLinear, RefusesBadArguments) {
+  const PotMatrix matrix = RandomMatrix(*FindPotFormat("pot4").value(), 3, 5,
+                                        {Granularity::Kind::kRow, 0}, 14);
+  const KernelTable* kernels = AllKernelTables()[0];
+  const auto bad_bias =
+      MakePotLinear(matrix, {1, 2}, ActivationMode::kAffine, kernels);
+  EXPECT_EQ(bad_bias.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(bad_bias.status().message(), "bias of 2 values for 3 outputs");
+  EXPECT_EQ(MakePotLinear(matrix, {}, ActivationMode::kAffine, nullptr)
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+  KernelTable unsupported = *kernels;
+  unsupported.name = "abacus";
+  unsupported.supported = [] { return false; };
+  EXPECT_EQ(MakePotLinear(matrix, {}, ActivationMode::kAffine, &unsupported)
+                .status()
+                .code(),
+            absl::StatusCode::kFailedPrecondition);
+  const auto linear =
+      MakePotLinear(matrix, {}, ActivationMode::kAffine, kernels).value();
+  for (const int64_t rows : {int64_t{-1}, int64_t{1} << 40}) {
+    EXPECT_EQ(linear->Forward(nullptr, rows, nullptr, nullptr).code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(linear->Forward(nullptr, 0, nullptr, nullptr).ok());
+}
+
+}  // namespace
+}  // namespace pot
