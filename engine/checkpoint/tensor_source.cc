@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -129,6 +130,11 @@ class TensorSourceImpl : public TensorSource {
   bool Has(absl::string_view name) const override {
     return tensors_.count(std::string(name)) != 0;
   }
+  std::vector<File> files() const override {
+    std::vector<File> files = weight_files_;
+    if (index_.has_value()) files.push_back(*index_);
+    return files;
+  }
   absl::StatusOr<std::vector<float>> ReadFloats(
       absl::string_view name, absl::Span<const int64_t> shape) const override;
   absl::StatusOr<std::string> Digest() const override;
@@ -140,7 +146,8 @@ class TensorSourceImpl : public TensorSource {
   };
 
   std::string directory_;
-  std::vector<std::string> paths_;
+  std::vector<File> weight_files_;
+  std::optional<File> index_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, Tensor> tensors_;
 };
@@ -156,7 +163,7 @@ absl::Status TensorSourceImpl::AddFile(const std::string& name) {
           Quote(at->second.file_name), " and ", Quote(name)));
     }
   }
-  paths_.push_back(std::move(path));
+  weight_files_.push_back({name, std::move(path)});
   files_.push_back(std::move(file));
   return absl::OkStatus();
 }
@@ -166,6 +173,7 @@ absl::Status TensorSourceImpl::AddShards() {
   POT_ASSIGN_OR_RETURN(const std::string resolved,
                        ResolveFile(directory_, kIndexFile));
   POT_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(resolved));
+  index_ = File{kIndexFile, resolved};
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
   if (shards.size() > kMaxShards) {
@@ -205,8 +213,8 @@ absl::StatusOr<std::vector<float>> TensorSourceImpl::ReadFloats(
 
 absl::StatusOr<std::string> TensorSourceImpl::Digest() const {
   Sha256 digest;
-  for (const std::string& path : paths_) {
-    POT_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  for (const File& weights : weight_files_) {
+    POT_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(weights.path));
     digest.Update(file.bytes());
   }
   return digest.HexDigest();

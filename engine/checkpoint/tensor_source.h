@@ -28,6 +28,14 @@ class TensorSource {
   virtual std::vector<std::string> names() const = 0;
   virtual bool Has(absl::string_view name) const = 0;
 
+  // The files that make up the source, an index included: what a copy of the
+  // model needs. `path` is where the file lies, links resolved.
+  struct File {
+    std::string name;
+    std::string path;
+  };
+  virtual std::vector<File> files() const = 0;
+
   // Tensor `name` as fp32, widened exactly from F16 or BF16 where needed.
   // NOT_FOUND without it, INVALID_ARGUMENT for another shape or type (both
   // named) or a value that is not finite (its index named).
