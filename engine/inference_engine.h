@@ -6,6 +6,7 @@
 #ifndef POT_ENGINE_INFERENCE_ENGINE_H_
 #define POT_ENGINE_INFERENCE_ENGINE_H_
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 

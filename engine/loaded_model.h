@@ -9,14 +9,12 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/gpt2/engine_version.h"
 #include "engine/gpt2/kv_cache.h"
 #include "engine/gpt2/model_weights.h"
 #include "engine/text/tokenizer.h"
 
 namespace pot {
-
-// "pot 0.1.0": part of a model's identity in every answer.
-extern const char kEngineVersion[];
 
 struct ModelIdentity {
   std::string name;

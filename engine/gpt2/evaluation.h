@@ -24,6 +24,10 @@ struct EvaluationProtocol {
   int64_t stride = 0;  // 1..window
 };
 
+// INVALID_ARGUMENT naming the limit and the given value.
+absl::Status ValidateProtocol(const EvaluationProtocol& protocol,
+                              int64_t n_positions);
+
 // Sums over the predicted tokens; everything else follows from them.
 struct EvaluationSums {
   int64_t tokens = 0;
@@ -48,6 +52,7 @@ struct EvaluationSums {
 // Cuts a token stream into windows without holding more than one of them.
 class WindowCutter {
  public:
+  // `protocol` is valid.
   explicit WindowCutter(EvaluationProtocol protocol);
 
   struct Window {
@@ -65,6 +70,12 @@ class WindowCutter {
   int64_t counted_until_ = 0;     // predictions made, relative to pending_
 };
 
+// Adds one prediction. `logits`, and `reference_logits` unless empty: (V). All
+// in double, by engine/kernels/float_math.h.
+void AddPrediction(int32_t target, absl::Span<const float> logits,
+                   absl::Span<const float> reference_logits,
+                   int64_t target_bytes, EvaluationSums* sums);
+
 // Adds the counted predictions of one window. `logits`, and `reference_logits`
 // unless empty: (w, V), row i predicting tokens[i+1]. `token_bytes(id)` gives
 // the length of a token.
@@ -74,8 +85,11 @@ void AddWindow(const WindowCutter::Window& window,
                const std::function<int64_t(int32_t)>& token_bytes,
                EvaluationSums* sums);
 
-// Evaluates `tokens` window by window. `reference` may be null and must share
-// the vocabulary. `progress(done, total)` in tokens; returning false cancels.
+// Evaluates `tokens` window by window, in memory that does not grow with their
+// number. `reference` may be null and must share the vocabulary.
+// `progress(done, total)`, in tokens, may be null; returning false makes the
+// result CANCELLED. Fewer than two tokens predict nothing: the sums are zero.
+// INVALID_ARGUMENT for a protocol or a token outside the model's limits.
 absl::StatusOr<EvaluationSums> Evaluate(
     const ModelWeights& weights, const ModelWeights* reference,
     absl::Span<const int32_t> tokens, EvaluationProtocol protocol,

@@ -22,19 +22,27 @@ struct ForwardSpan {
   Logits logits = Logits::kLast;
 };
 
-// Buffers of a forward pass, kept between calls.
+// Buffers of a forward pass over R rows, kept between calls.
 struct ForwardScratch {
-  std::vector<float> residual, normed, qkv, attended, hidden, head_input;
-  std::vector<float> scores;
+  std::vector<float> residual;    // (R, C)
+  std::vector<float> branch;      // (R, C), what is about to join residual
+  std::vector<float> qkv;         // (R, 3C)
+  std::vector<float> attended;    // (R, C)
+  std::vector<float> hidden;      // (R, n_inner)
+  std::vector<float> head_input;  // (rows whose logits are wanted, C)
+  std::vector<float> attention;   // see Attend()
 };
 
-// Runs all spans together; each sequence must occur once. On success the
-// caches have grown by the tokens, and `logits` holds the rows asked for,
-// (rows, V), span by span. With PoT weights a sequence's logits are bitwise the
-// same whatever the batch, the chunking of its tokens, the threads and the CPU.
+// Runs all spans together. On success the caches have grown by the tokens, and
+// `logits` holds the rows asked for, (rows, V), span by span. With PoT weights
+// a sequence's logits are bitwise the same whatever the batch, the chunking of
+// its tokens, the threads and the CPU; fp32 models promise that for one shape
+// of batch only, as oneDNN's order of summation depends on it.
 //
-// INVALID_ARGUMENT for a token outside the vocabulary and OUT_OF_RANGE for a
-// position beyond the cache; caches are then unchanged.
+// INVALID_ARGUMENT for a span without tokens, a token outside the vocabulary,
+// a cache that occurs twice or belongs to a model of another shape;
+// OUT_OF_RANGE for a position beyond the cache; RESOURCE_EXHAUSTED without
+// memory. Caches are then as before and `logits` is unspecified.
 absl::Status Forward(const ModelWeights& weights,
                      absl::Span<const ForwardSpan> spans, ThreadPool* pool,
                      ForwardScratch* scratch, std::vector<float>* logits);

@@ -58,11 +58,14 @@ class KvCache {
   KvType type() const { return type_; }
   int64_t length() const { return length_; }  // positions filled
   int64_t capacity() const { return capacity_; }
+  // Whether this was created for a model of that shape.
+  bool Fits(const Gpt2Config& config) const;
 
   // Makes room for `count` more positions and counts them as filled; their
-  // keys and values are stored next. OUT_OF_RANGE beyond capacity.
+  // keys and values are stored next. OUT_OF_RANGE beyond capacity,
+  // RESOURCE_EXHAUSTED when the system has no memory; nothing changes then.
   absl::Status Extend(int64_t count);
-  // Forgets positions from `length` on.
+  // Forgets positions from `length` on; keeps their memory.
   void Truncate(int64_t length);
 
   // Key or value of one position and layer: C elements, all heads.

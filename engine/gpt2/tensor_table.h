@@ -29,7 +29,8 @@ struct TensorSpec {
     return kind == TensorKind::kTokenEmbedding || kind == TensorKind::kConv1d ||
            kind == TensorKind::kHead;
   }
-  // Of the matrix y = W x: outputs and inputs.
+  int64_t num_elements() const;
+  // Of the matrix y = W x: outputs and inputs. Matrices only.
   int64_t rows() const;
   int64_t cols() const;
 };

@@ -1,0 +1,7 @@
+#include "engine/gpt2/engine_version.h"
+
+namespace pot {
+
+const char kEngineVersion[] = "pot " POT_VERSION;
+
+}  // namespace pot

@@ -1,0 +1,218 @@
+#include "engine/gpt2/quantize_model.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/file.h"
+#include "engine/base/status_macros.h"
+#include "engine/checkpoint/exponent_checkpoint.h"
+#include "engine/gpt2/engine_version.h"
+#include "engine/gpt2/float_model.h"
+#include "engine/gpt2/model_files.h"
+
+namespace pot {
+namespace {
+
+// Weights that one thread quantizes at a time.
+constexpr int64_t kSlabWeights = int64_t{1} << 18;
+
+// Called with the number of weights just done.
+using Advance = std::function<void(int64_t)>;
+
+// codes and scales of a matrix put together from slabs of rows.
+struct MatrixStorage {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+};
+
+// QuantizePot on all threads. Rows do not share a scale, so quantizing slabs
+// of them gives the same codes.
+absl::StatusOr<PotMatrix> QuantizeRows(const std::vector<float>& weights,
+                                       int64_t rows, int64_t cols,
+                                       const QuantizeOptions& options,
+                                       ThreadPool* pool,
+                                       const Advance& advance) {
+  const int64_t slab_rows = std::max<int64_t>(1, kSlabWeights / cols);
+  auto storage = std::make_shared<MatrixStorage>();
+  for (int64_t first = 0; first < rows;) {
+    const int64_t last =
+        std::min(rows, first + slab_rows * pool->num_threads());
+    const int64_t count = (last - first + slab_rows - 1) / slab_rows;
+    std::vector<absl::StatusOr<PotMatrix>> slabs(
+        count, absl::InternalError("not quantized"));
+    pool->ParallelFor(count, 1, [&](size_t begin, size_t end) {
+      for (size_t s = begin; s < end; ++s) {
+        const int64_t row = first + s * slab_rows;
+        const int64_t n = std::min(slab_rows, last - row);
+        try {
+          slabs[s] = QuantizePot(
+              absl::MakeConstSpan(weights).subspan(row * cols, n * cols), n,
+              cols, options);
+        } catch (const std::bad_alloc&) {
+          slabs[s] = absl::ResourceExhaustedError("no memory to quantize");
+        }
+      }
+    });
+    for (const absl::StatusOr<PotMatrix>& slab : slabs) {
+      POT_RETURN_IF_ERROR(slab.status());
+      storage->codes.insert(storage->codes.end(), slab->packed_codes().begin(),
+                            slab->packed_codes().end());
+      storage->scales.insert(storage->scales.end(), slab->scales().begin(),
+                             slab->scales().end());
+    }
+    advance((last - first) * cols);
+    first = last;
+  }
+  return PotMatrix::Create(options.format, rows, cols, options.granularity,
+                           storage->codes, storage->scales, storage);
+}
+
+absl::StatusOr<PotMatrix> QuantizeTensor(const std::vector<float>& weights,
+                                         const TensorSpec& tensor,
+                                         const QuantizeOptions& options,
+                                         ThreadPool* pool,
+                                         const Advance& advance) {
+  if (options.granularity.kind != Granularity::Kind::kTensor) {
+    return QuantizeRows(weights, tensor.rows(), tensor.cols(), options, pool,
+                        advance);
+  }
+  POT_ASSIGN_OR_RETURN(PotMatrix matrix, QuantizePot(weights, tensor.rows(),
+                                                     tensor.cols(), options));
+  advance(tensor.num_elements());
+  return matrix;
+}
+
+// (in, out) -> [out][in].
+std::vector<float> Transposed(const std::vector<float>& x, int64_t in,
+                              int64_t out) {
+  constexpr int64_t kTile = 32;  // two tiles of 4 KiB stay in the L1 cache
+  std::vector<float> y(x.size());
+  for (int64_t i0 = 0; i0 < in; i0 += kTile) {
+    for (int64_t o0 = 0; o0 < out; o0 += kTile) {
+      for (int64_t i = i0; i < std::min(i0 + kTile, in); ++i) {
+        for (int64_t o = o0; o < std::min(o0 + kTile, out); ++o) {
+          y[o * in + i] = x[i * out + o];
+        }
+      }
+    }
+  }
+  return y;
+}
+
+std::string QuantizerName(const QuantizeModelOptions& options) {
+  const absl::string_view layers = QuantizeModeName(options.layers.mode);
+  const absl::string_view embedding = QuantizeModeName(options.embedding.mode);
+  return layers == embedding ? std::string(layers)
+                             : absl::StrCat(layers, ", embedding ", embedding);
+}
+
+absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
+    const FloatModel& model, const std::string& path,
+    const QuantizeModelOptions& options, ThreadPool* pool,
+    const std::function<void(int64_t, int64_t)>& progress) {
+  QuantizeModelReport report;
+  int64_t quantized_weights = 0;
+  for (const TensorSpec& tensor : model.tensors()) {
+    report.parameters += tensor.num_elements();
+    if (tensor.quantized()) quantized_weights += tensor.num_elements();
+  }
+  report.float_bytes = report.parameters * sizeof(float);
+
+  int64_t done = 0;
+  const Advance advance = [&](int64_t weights) {
+    done += weights;
+    if (progress != nullptr) progress(done, quantized_weights);
+  };
+  const std::unique_ptr<ExponentCheckpointWriter> writer =
+      ExponentCheckpointWriter::Create();
+  for (const TensorSpec& tensor : model.tensors()) {
+    POT_ASSIGN_OR_RETURN(std::vector<float> values, model.Read(tensor));
+    if (!tensor.quantized()) {
+      const bool half = tensor.kind == TensorKind::kPositionEmbedding &&
+                        options.half_positions;
+      report.other_bytes += values.size() * (half ? 2 : 4);
+      writer->AddFloats(tensor.name, tensor.shape, std::move(values), half);
+      continue;
+    }
+    const bool is_layer = tensor.kind == TensorKind::kConv1d;
+    if (is_layer) values = Transposed(values, tensor.cols(), tensor.rows());
+    absl::StatusOr<PotMatrix> matrix = QuantizeTensor(
+        values, tensor, is_layer ? options.layers : options.embedding, pool,
+        advance);
+    if (!matrix.ok()) {
+      return absl::Status(
+          matrix.status().code(),
+          absl::StrCat(tensor.name, ": ", matrix.status().message()));
+    }
+    report.code_bytes += matrix->packed_codes().size();
+    report.scale_bytes += matrix->scales().size() * sizeof(float);
+    writer->AddMatrix(tensor.name, *std::move(matrix));
+  }
+  report.bits_per_weight = 8.0 * (report.code_bytes + report.scale_bytes) /
+                           static_cast<double>(quantized_weights);
+
+  CheckpointProvenance provenance;
+  POT_ASSIGN_OR_RETURN(provenance.base_sha256, model.source().Digest());
+  provenance.quantizer = QuantizerName(options);
+  provenance.tool_version = kEngineVersion;
+  POT_RETURN_IF_ERROR(writer->Write(path, provenance));
+  return report;
+}
+
+absl::Status CheckFormat(const char* what, const QuantizeOptions& options) {
+  if (options.format != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "QuantizeModelOptions: the format of ", what, " must be set"));
+}
+
+}  // namespace
+
+absl::StatusOr<QuantizeModelReport> QuantizeModel(
+    const std::string& from, const std::string& to,
+    const QuantizeModelOptions& options, ThreadPool* pool,
+    const std::function<void(int64_t, int64_t)>& progress) {
+  POT_RETURN_IF_ERROR(CheckFormat("the layers", options.layers));
+  POT_RETURN_IF_ERROR(CheckFormat("the embedding", options.embedding));
+  try {
+    POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+    POT_ASSIGN_OR_RETURN(const auto files, ReadModelFiles(from));
+    POT_ASSIGN_OR_RETURN(
+        const QuantizeModelReport report,
+        QuantizeOpenModel(model, absl::StrCat(to, "/", kExponentCheckpointFile),
+                          options, pool, progress));
+    POT_RETURN_IF_ERROR(WriteModelFiles(files, to));
+    return report;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory to quantize ", from));
+  }
+}
+
+absl::Status CopyFloatModel(const std::string& from, const std::string& to) {
+  try {
+    POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+    for (const TensorSpec& tensor : model.tensors()) {
+      POT_RETURN_IF_ERROR(model.Read(tensor).status());
+    }
+    POT_ASSIGN_OR_RETURN(const auto files, ReadModelFiles(from));
+    for (const TensorSource::File& weights : model.source().files()) {
+      POT_ASSIGN_OR_RETURN(const MappedFile file,
+                           MappedFile::Open(weights.path));
+      POT_RETURN_IF_ERROR(WriteFile(
+          absl::StrCat(to, "/", weights.name),
+          absl::string_view(reinterpret_cast<const char*>(file.bytes().data()),
+                            file.bytes().size())));
+    }
+    return WriteModelFiles(files, to);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory to copy ", from));
+  }
+}
+
+}  // namespace pot
