@@ -14,17 +14,18 @@ namespace pot {
 
 // Becomes google.rpc.ErrorInfo, RetryInfo and BadRequest on the wire.
 struct ErrorDetails {
-  std::string reason;  // UPPER_SNAKE_CASE; proto/README.md lists them
-  std::map<std::string, std::string> metadata;  // "limit", "value", ..
-  std::optional<absl::Duration> retry_after;
-  std::string field;  // of the request, "sampling.top_p"
+  std::string reason = {};  // UPPER_SNAKE_CASE; proto/README.md lists them
+  std::map<std::string, std::string> metadata = {};  // "limit", "value", ..
+  std::optional<absl::Duration> retry_after = {};
+  std::string field = {};  // of the request, "sampling.top_p"
 };
 
-// `status`, which is an error, with `details` attached as a payload; details
-// attached before stay.
+// `status` with `details` attached as a payload. What was attached before
+// stays: `details` only fills its gaps. OK comes back as it is.
 absl::Status WithDetails(absl::Status status, const ErrorDetails& details);
 
-// What was attached; nothing when there was none.
+// What was attached; nothing when there was none, or bytes that WithDetails()
+// did not write.
 std::optional<ErrorDetails> GetDetails(const absl::Status& status);
 
 }  // namespace pot

@@ -13,14 +13,30 @@
 
 namespace pot {
 
+// One engine step, for metrics.
+struct StepReport {
+  const ModelIdentity* model = nullptr;  // valid during the call
+  int64_t decode_sequences = 0;          // that got one token each
+  int64_t chunk_tokens = 0;              // of prompts and score windows
+  absl::Duration duration;               // of step, sampling and delivery
+};
+
 struct SchedulerOptions {
   int64_t max_waiting_tasks = 256;
-  int64_t max_waiting_tokens = 1 << 18;  // prompt tokens of waiting tasks
+  // Prompt and window tokens of waiting tasks.
+  int64_t max_waiting_tokens = 1 << 18;
   int64_t max_running_sequences = 32;
   // Tokens of prompts, and of score windows, computed in one step beside the
   // decoding sequences, so that a long prompt does not stall their streams.
   int64_t prefill_chunk_tokens = 128;
+  // Bounds the rows of such a chunk that need logits for every token, (rows, V)
+  // floats: score windows and prompt log-probabilities. At least one row.
+  int64_t max_logit_bytes = 8 << 20;
+  // Told to clients that are refused for now.
+  absl::Duration retry_after = absl::Seconds(1);
   std::function<absl::Time()> now = &absl::Now;
+  // Called on the scheduler's thread after each step; must not block.
+  std::function<void(const StepReport&)> on_step;
 };
 
 struct SchedulerStats {
@@ -34,7 +50,8 @@ struct SchedulerStats {
 //
 // Tasks are admitted in order when there is a free slot for each of their
 // sequences and KV memory for all their tokens, so that nothing running is ever
-// evicted. Cancellation and deadlines are looked at before every step.
+// evicted and nothing waiting is overtaken. A ScoreTask takes one slot.
+// Cancellation and deadlines are looked at before every step.
 class GenerationScheduler {
  public:
   // `engine` must outlive this and is stepped by nobody else.
@@ -47,7 +64,9 @@ class GenerationScheduler {
   // Takes the task over; its sink, or done, hears the rest. Refused at once,
   // with nothing called: RESOURCE_EXHAUSTED (QUEUE_FULL, QUEUED_TOKENS, with a
   // retry time; KV_MEMORY without one when it could never fit), UNAVAILABLE
-  // (DRAINING). Any thread; never blocks on a step.
+  // (DRAINING), INVALID_ARGUMENT for a task that its parser should have refused
+  // or that has more sequences than max_running_sequences. Any thread; never
+  // blocks on a step.
   absl::Status Submit(std::unique_ptr<GenerateTask> task);
   absl::Status Submit(std::unique_ptr<ScoreTask> task);
 
@@ -61,8 +80,9 @@ class GenerationScheduler {
 
   // Refuses new tasks from now on.
   void BeginDrain();
-  // Waits until no task is left, or ends the rest with UNAVAILABLE (DRAINING)
-  // at `deadline`; true in the first case.
+  // Begins to drain, waits until no task is left, or ends the rest with
+  // UNAVAILABLE (DRAINING) at `deadline`; true in the first case. Runs the
+  // rounds itself without Start().
   bool FinishDrain(absl::Time deadline);
 
   SchedulerStats stats() const;

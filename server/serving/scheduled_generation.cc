@@ -1,0 +1,214 @@
+#include "server/serving/scheduled_generation.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
+#include <numeric>
+#include <utility>
+
+#include "engine/base/status_macros.h"
+#include "server/serving/task_checks.h"
+
+namespace pot {
+namespace {
+
+// Appends the first `count` positions of `from` to the empty cache `to`, made
+// for the same model.
+absl::Status CopyPositions(const KvCache& from, int64_t count,
+                           const Gpt2Config& config, KvCache* to) {
+  POT_RETURN_IF_ERROR(to->Extend(count));
+  const size_t row_bytes = static_cast<size_t>(config.n_embd) *
+                           (from.type() == KvType::kF16 ? 2 : 4);
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    for (int64_t position = 0; position < count; ++position) {
+      std::memcpy(to->Key(layer, position), from.Key(layer, position),
+                  row_bytes);
+      std::memcpy(to->Value(layer, position), from.Value(layer, position),
+                  row_bytes);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ScheduledGeneration::ScheduledGeneration(std::unique_ptr<GenerateTask> task,
+                                         absl::Time submitted)
+    : ScheduledTask(submitted, task->deadline, task->cancelled),
+      task_(std::move(task)),
+      rules_(*task_),
+      live_sequences_(task_->best_of) {}
+
+int64_t ScheduledGeneration::prompt_size() const {
+  return static_cast<int64_t>(task_->prompt.size());
+}
+
+int64_t ScheduledGeneration::positions() const {
+  return prompt_size() + rules_.max_new_tokens() - 1;
+}
+
+int64_t ScheduledGeneration::queued_tokens() const { return prompt_size(); }
+
+int64_t ScheduledGeneration::kv_bytes() const {
+  return task_->best_of * KvCache::BytesFor(task_->model->config(),
+                                            task_->model->kv_type, positions());
+}
+
+absl::Status ScheduledGeneration::Admit(InferenceEngine* engine) {
+  std::vector<std::unique_ptr<KvCache>> caches;
+  for (int i = 0; i < task_->best_of; ++i) {
+    POT_ASSIGN_OR_RETURN(caches.emplace_back(),
+                         engine->CreateCache(*task_->model, positions()));
+  }
+  for (int i = 0; i < task_->best_of; ++i) {
+    sequences_.push_back(
+        std::make_unique<GenerationSequence>(&rules_, i, std::move(caches[i])));
+  }
+  if (task_->n < task_->best_of) withheld_.resize(task_->best_of);
+  return absl::OkStatus();
+}
+
+bool ScheduledGeneration::ReadyForMore() const {
+  return task_->sink->ReadyForMore();
+}
+
+void ScheduledGeneration::Plan(RoundPlan* plan) {
+  if (!prefilled()) return PlanPrompt(plan);
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    GenerationSequence& sequence = *sequences_[i];
+    if (sequence.finished()) continue;
+    plan->AddDecode(task_->model.get(), this, static_cast<int>(i),
+                    {.cache = sequence.cache(),
+                     .tokens = absl::MakeConstSpan(&sequence.last_token(), 1),
+                     .logits = ForwardSpan::Logits::kLast});
+  }
+}
+
+void ScheduledGeneration::PlanPrompt(RoundPlan* plan) {
+  const bool all_logits = task_->prompt_logprobs.has_value();
+  const int64_t left = prompt_size() - prompt_computed_;
+  chunk_ = std::min(left, plan->ChunkLimit(task_->model.get(), all_logits));
+  if (chunk_ == 0) return;
+  ForwardSpan::Logits logits = ForwardSpan::Logits::kNone;
+  if (all_logits) {
+    logits = ForwardSpan::Logits::kAll;
+  } else if (chunk_ == left) {
+    logits = ForwardSpan::Logits::kLast;
+  }
+  plan->AddChunk(
+      task_->model.get(), this, /*lane=*/0,
+      {.cache = sequences_[0]->cache(),
+       .tokens =
+           absl::MakeConstSpan(task_->prompt).subspan(prompt_computed_, chunk_),
+       .logits = logits});
+}
+
+void ScheduledGeneration::Compute(int lane, absl::Span<const float> logits) {
+  if (!prefilled()) return ComputePrompt(logits);
+  sequences_[lane]->Draw(logits);
+}
+
+void ScheduledGeneration::ComputePrompt(absl::Span<const float> logits) {
+  const int64_t vocab_size = task_->model->config().vocab_size;
+  if (task_->prompt_logprobs.has_value()) {
+    prompt_status_ = CheckFinite(logits);
+    if (!prompt_status_.ok()) return;
+    for (int64_t i = 0; i < chunk_; ++i) {
+      const int64_t target = prompt_computed_ + i + 1;
+      if (target == prompt_size()) break;
+      prompt_logprobs_.push_back(
+          LogprobOf(logits.subspan(i * vocab_size, vocab_size),
+                    task_->prompt[target], *task_->prompt_logprobs));
+    }
+  }
+  if (prompt_computed_ + chunk_ < prompt_size()) return;
+  for (const auto& sequence : sequences_) {
+    sequence->Draw(logits.last(vocab_size));
+  }
+}
+
+absl::Status ScheduledGeneration::Deliver(int lane, absl::Time now) {
+  if (prefilled()) return DeliverToken(sequences_[lane].get(), now);
+  POT_RETURN_IF_ERROR(prompt_status_);
+  prompt_computed_ += chunk_;
+  chunk_ = 0;
+  return prefilled() ? DeliverPrompt(now) : absl::OkStatus();
+}
+
+absl::Status ScheduledGeneration::DeliverPrompt(absl::Time now) {
+  MarkPrefilled(now);
+  // Before the first token of any sequence can free the cache of the prompt.
+  for (size_t i = 1; i < sequences_.size(); ++i) {
+    POT_RETURN_IF_ERROR(CopyPositions(*sequences_[0]->cache(), prompt_size(),
+                                      task_->model->config(),
+                                      sequences_[i]->cache()));
+  }
+  if (task_->prompt_logprobs.has_value()) {
+    task_->sink->OnPrompt(std::move(prompt_logprobs_));
+  }
+  for (const auto& sequence : sequences_) {
+    POT_RETURN_IF_ERROR(DeliverToken(sequence.get(), now));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ScheduledGeneration::DeliverToken(GenerationSequence* sequence,
+                                               absl::Time now) {
+  POT_ASSIGN_OR_RETURN(TokenEvent event, sequence->Take());
+  MarkToken(now);
+  if (sequence->finished()) {
+    sequence->ReleaseCache();
+    --live_sequences_;
+  }
+  Emit(std::move(event));
+  return absl::OkStatus();
+}
+
+void ScheduledGeneration::Emit(TokenEvent event) {
+  if (withheld_.empty()) {
+    task_->sink->OnToken(std::move(event));
+    return;
+  }
+  TokenEvent& all = withheld_[event.index];
+  all.text += event.text;
+  all.ids.insert(all.ids.end(), event.ids.begin(), event.ids.end());
+  std::move(event.logprobs.begin(), event.logprobs.end(),
+            std::back_inserter(all.logprobs));
+  all.finish = event.finish;
+  all.stop_string = event.stop_string;
+  all.stop_token_id = event.stop_token_id;
+  all.cumulative_logprob = event.cumulative_logprob;
+  if (live_sequences_ == 0) EmitRanked();
+}
+
+void ScheduledGeneration::EmitRanked() {
+  const auto mean = [this](int i) {
+    return withheld_[i].cumulative_logprob /
+           static_cast<double>(withheld_[i].ids.size());
+  };
+  std::vector<int> order(withheld_.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return mean(a) > mean(b); });
+  for (int rank = 0; rank < task_->n; ++rank) {
+    TokenEvent& event = withheld_[order[rank]];
+    event.index = rank;
+    task_->sink->OnToken(std::move(event));
+  }
+}
+
+bool ScheduledGeneration::complete() const { return live_sequences_ == 0; }
+
+void ScheduledGeneration::OnEnd(const absl::Status& status,
+                                const TaskTimings& timings) {
+  TaskUsage usage;
+  usage.prompt_tokens = prompt_size();
+  for (const auto& sequence : sequences_) {
+    usage.generated_tokens += sequence->generated();
+    sequence->ReleaseCache();
+  }
+  task_->sink->OnDone(status, usage, timings);
+}
+
+}  // namespace pot
