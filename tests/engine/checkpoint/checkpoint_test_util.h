@@ -29,6 +29,12 @@ namespace pot {
     ASSERT_TRUE(pot_result_.ok()) << StatusOf(pot_result_); \
   } while (false)
 
+#define POT_EXPECT_OK(expr)                                 \
+  do {                                                      \
+    const auto& pot_result_ = (expr);                       \
+    EXPECT_TRUE(pot_result_.ok()) << StatusOf(pot_result_); \
+  } while (false)
+
 inline const absl::Status& StatusOf(const absl::Status& status) {
   return status;
 }
