@@ -1,0 +1,22 @@
+// The subcommands of pot-trainer. Each adds its flags to `app`; running it
+// sets `*result`.
+#ifndef POT_TRAINER_COMMANDS_H_
+#define POT_TRAINER_COMMANDS_H_
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+
+namespace pot {
+
+// quantize --from DIR --out REPO/NAME: PTQ, published as a new version.
+void AddQuantizeCommand(CLI::App* app, absl::Status* result);
+
+// eval MODEL TEXT: perplexity by the serving engine.
+void AddEvalCommand(CLI::App* app, absl::Status* result);
+
+// init --size gpt2 --seed N --out DIR: random weights.
+void AddInitCommand(CLI::App* app, absl::Status* result);
+
+}  // namespace pot
+
+#endif  // POT_TRAINER_COMMANDS_H_

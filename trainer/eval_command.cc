@@ -1,0 +1,277 @@
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "engine/base/file.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/thread_pool.h"
+#include "engine/checkpoint/version_store.h"
+#include "engine/gpt2/evaluation.h"
+#include "engine/loaded_model.h"
+#include "nlohmann/json.hpp"
+#include "trainer/commands.h"
+#include "trainer/progress_bar.h"
+
+namespace pot {
+namespace {
+
+constexpr size_t kMaxTextBytes = size_t{1} << 30;
+
+struct Flags {
+  std::string model;
+  std::vector<std::string> compared;
+  std::string text;
+  std::string reference;
+  std::string activations = "affine";
+  std::string slice = "0:1";
+  std::string kernel;
+  std::string output = "text";
+  int64_t window = 0;
+  int64_t stride = 0;
+  int threads = 0;
+};
+
+struct Row {
+  std::string model;
+  std::string format;
+  std::string activations;
+  int64_t resident_bytes = 0;
+  EvaluationSums sums;
+};
+
+// A model directory, or REPO/NAME, of which the highest version is taken.
+absl::StatusOr<std::string> ResolveDirectory(const std::string& model) {
+  std::error_code error;
+  if (std::filesystem::exists(model + "/config.json", error)) return model;
+  int64_t newest = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(model, error)) {
+    int64_t version = 0;
+    if (absl::SimpleAtoi(entry.path().filename().string(), &version) &&
+        std::filesystem::exists(entry.path() / "config.json", error)) {
+      newest = std::max(newest, version);
+    }
+  }
+  if (newest > 0) return absl::StrCat(model, "/", newest);
+  return absl::NotFoundError(
+      absl::StrCat("'", model,
+                   "' is neither a model directory with a "
+                   "config.json nor a model of a repository"));
+}
+
+absl::StatusOr<std::shared_ptr<const LoadedModel>> Load(
+    const std::string& model, ActivationMode activations,
+    const KernelTable* kernels) {
+  POT_ASSIGN_OR_RETURN(const std::string directory, ResolveDirectory(model));
+  ModelIdentity identity;
+  identity.name = model;
+  return LoadModel(directory, std::move(identity), {kernels, activations});
+}
+
+// "0.8:0.9" cuts [0.8 n, 0.9 n) out of n bytes, moved back to the beginning of
+// a character.
+absl::StatusOr<absl::string_view> Slice(absl::string_view text,
+                                        const std::string& slice) {
+  const std::vector<std::string> ends = absl::StrSplit(slice, ':');
+  double begin = 0, end = 0;
+  if (ends.size() != 2 || !absl::SimpleAtod(ends[0], &begin) ||
+      !absl::SimpleAtod(ends[1], &end) || !(begin >= 0) || !(begin < end) ||
+      !(end <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--slice is BEGIN:END with 0 <= BEGIN < END <= 1, not '", slice, "'"));
+  }
+  const auto offset = [&](double share) {
+    auto at = static_cast<size_t>(share * static_cast<double>(text.size()));
+    while (at > 0 && at < text.size() && (text[at] & 0xc0) == 0x80) --at;
+    return at;
+  };
+  return text.substr(offset(begin), offset(end) - offset(begin));
+}
+
+absl::StatusOr<Row> EvaluateOne(const std::string& model,
+                                const std::string& activations,
+                                absl::string_view text, const Flags& flags,
+                                const KernelTable* kernels, ThreadPool* pool,
+                                EvaluationProtocol* protocol) {
+  POT_ASSIGN_OR_RETURN(const ActivationMode mode,
+                       ParseActivationMode(activations));
+  POT_ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedModel> loaded,
+                       Load(model, mode, kernels));
+  std::shared_ptr<const LoadedModel> reference;
+  if (!flags.reference.empty()) {
+    POT_ASSIGN_OR_RETURN(
+        reference, Load(flags.reference, ActivationMode::kAffine, kernels));
+  }
+  protocol->window =
+      flags.window > 0 ? flags.window : loaded->config().n_positions;
+  protocol->stride = flags.stride > 0 ? flags.stride : protocol->window;
+  std::vector<int32_t> tokens;
+  POT_RETURN_IF_ERROR(loaded->tokenizer->Encode(text, &tokens));
+  const Tokenizer& tokenizer = *loaded->tokenizer;
+  Row row;
+  row.model = model;
+  row.format = loaded->weights->format;
+  row.activations = loaded->weights->quantized ? activations : "float";
+  row.resident_bytes = loaded->weights->resident_bytes();
+  ProgressBar bar(model);
+  POT_ASSIGN_OR_RETURN(
+      row.sums,
+      Evaluate(
+          *loaded->weights,
+          reference == nullptr ? nullptr : reference->weights.get(), tokens,
+          *protocol,
+          [&](int32_t id) {
+            return static_cast<int64_t>(tokenizer.TokenBytes(id).size());
+          },
+          pool,
+          [&](int64_t done, int64_t total) {
+            bar.Update(done, total);
+            return true;
+          }));
+  return row;
+}
+
+void PrintJson(const std::vector<Row>& rows, const Flags& flags,
+               const EvaluationProtocol& protocol) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Row& row : rows) {
+    nlohmann::json object = {
+        {"model", row.model},
+        {"format", row.format},
+        {"activations", row.activations},
+        {"resident_weight_bytes", row.resident_bytes},
+        {"window", protocol.window},
+        {"stride", protocol.stride},
+        {"tokens", row.sums.tokens},
+        {"bytes", row.sums.bytes},
+        {"nats_per_token", row.sums.mean_nats()},
+        {"standard_error", row.sums.standard_error()},
+        {"perplexity", row.sums.perplexity()},
+        {"bits_per_byte", row.sums.bits_per_byte()},
+    };
+    if (!flags.reference.empty()) {
+      const auto count = static_cast<double>(row.sums.tokens);
+      object["reference"] = flags.reference;
+      object["mean_kl_nats"] = row.sums.kl / count;
+      object["top1_agreement"] =
+          static_cast<double>(row.sums.top1_agreements) / count;
+    }
+    out.push_back(std::move(object));
+  }
+  absl::PrintF("%s\n", out.dump(2));
+}
+
+void PrintText(const std::vector<Row>& rows, const Flags& flags,
+               const EvaluationProtocol& protocol) {
+  absl::PrintF(
+      "%d tokens, %d bytes; windows of %d, stride %d, every token "
+      "but the first counted once\n",
+      rows[0].sums.tokens, rows[0].sums.bytes, protocol.window,
+      protocol.stride);
+  absl::PrintF("%-32s %-12s %-10s %12s %8s %9s %10s %9s %9s", "model", "format",
+               "activ.", "weight bytes", "nats", "+-", "perplexity", "vs first",
+               "bits/byte");
+  if (!flags.reference.empty()) absl::PrintF(" %9s %7s", "KL", "top-1");
+  absl::PrintF("\n");
+  for (const Row& row : rows) {
+    const double ratio =
+        row.sums.perplexity() / rows[0].sums.perplexity() - 1.0;
+    absl::PrintF("%-32s %-12s %-10s %12d %8.4f %9.4f %10.4f %+8.2f%% %9.4f",
+                 row.model, row.format, row.activations, row.resident_bytes,
+                 row.sums.mean_nats(), row.sums.standard_error(),
+                 row.sums.perplexity(), 100 * ratio, row.sums.bits_per_byte());
+    if (!flags.reference.empty()) {
+      const auto count = static_cast<double>(row.sums.tokens);
+      absl::PrintF(
+          " %9.5f %6.2f%%", row.sums.kl / count,
+          100.0 * static_cast<double>(row.sums.top1_agreements) / count);
+    }
+    absl::PrintF("\n");
+  }
+}
+
+absl::Status Run(const Flags& flags) {
+  if (flags.output != "text" && flags.output != "json") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output is text or json, not '", flags.output, "'"));
+  }
+  POT_ASSIGN_OR_RETURN(const KernelTable* const kernels,
+                       flags.kernel.empty() ? KernelTableFromEnvironment()
+                                            : FindKernelTable(flags.kernel));
+  POT_ASSIGN_OR_RETURN(const std::string text,
+                       ReadFile(flags.text, kMaxTextBytes));
+  POT_ASSIGN_OR_RETURN(const absl::string_view slice, Slice(text, flags.slice));
+  ThreadPool pool(flags.threads);
+  std::vector<Row> rows;
+  EvaluationProtocol protocol;
+  const std::vector<std::string> modes = absl::StrSplit(flags.activations, ',');
+  std::vector<std::string> models = {flags.model};
+  models.insert(models.end(), flags.compared.begin(), flags.compared.end());
+  for (const std::string& model : models) {
+    for (const std::string& mode : modes) {
+      POT_ASSIGN_OR_RETURN(Row row, EvaluateOne(model, mode, slice, flags,
+                                                kernels, &pool, &protocol));
+      rows.push_back(std::move(row));
+      // A float model has no activations to quantize: one row is all.
+      if (rows.back().format == "f32") break;
+    }
+  }
+  if (flags.output == "json") {
+    PrintJson(rows, flags, protocol);
+  } else {
+    PrintText(rows, flags, protocol);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddEvalCommand(CLI::App* app, absl::Status* result) {
+  auto flags = std::make_shared<Flags>();
+  flags->threads =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  CLI::App* command = app->add_subcommand(
+      "eval", "Perplexity of models on a text, by the serving engine");
+  command->add_option("model", flags->model, "Model directory or REPO/NAME")
+      ->required();
+  command->add_option("text", flags->text, "UTF-8 text file")->required();
+  command->add_option("--compare", flags->compared,
+                      "Another model, for a row of its own; repeatable");
+  command->add_option("--reference", flags->reference,
+                      "Model for mean KL(reference || model) and top-1 "
+                      "agreement");
+  command
+      ->add_option("--activations", flags->activations,
+                   "affine, symmetric or float; several, with commas, to "
+                   "compare")
+      ->capture_default_str();
+  command
+      ->add_option("--slice", flags->slice,
+                   "BEGIN:END, the part of the text as fractions")
+      ->capture_default_str();
+  command
+      ->add_option("--window", flags->window,
+                   "Input tokens per window [context length]")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--stride", flags->stride, "Tokens between windows [window]")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--kernel", flags->kernel,
+                      "Kernel table [$POT_KERNEL, else the fastest]");
+  command->add_option("--threads", flags->threads, "Threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_option("--output", flags->output, "text or json")
+      ->capture_default_str();
+  command->callback([flags, result] { *result = Run(*flags); });
+}
+
+}  // namespace pot

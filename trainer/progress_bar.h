@@ -1,0 +1,33 @@
+#ifndef POT_TRAINER_PROGRESS_BAR_H_
+#define POT_TRAINER_PROGRESS_BAR_H_
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace pot {
+
+// One line on standard error, redrawn at most ten times a second, with the
+// share done and the time left. Silent when standard error is no terminal.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void Update(int64_t done, int64_t total);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const std::string label_;
+  const bool terminal_;
+  const Clock::time_point start_;
+  Clock::time_point drawn_;
+  bool visible_ = false;
+};
+
+}  // namespace pot
+
+#endif  // POT_TRAINER_PROGRESS_BAR_H_
