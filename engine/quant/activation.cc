@@ -99,8 +99,14 @@ ActivationScale QuantizeActivation(const float* x, int64_t count,
         Clamp(-kMaxActivation - RoundToInt(range.low * inverse));
   }
   const int32_t zero_point = result.zero_point;
+  // Clamped in float, where a NaN compares false and becomes a bound.
+  const float low = static_cast<float>(-kMaxActivation - zero_point);
+  const float high = static_cast<float>(kMaxActivation - zero_point);
   for (int64_t i = 0; i < count; ++i) {
-    a[i] = static_cast<int8_t>(Clamp(RoundToInt(x[i] * inverse) + zero_point));
+    float n = x[i] * inverse;
+    n = n < high ? n : high;
+    n = n > low ? n : low;
+    a[i] = static_cast<int8_t>(RoundToInt(n) + zero_point);
   }
   return result;
 }

@@ -26,12 +26,16 @@ absl::StatusOr<ActivationMode> ParseActivationMode(absl::string_view text);
 absl::string_view ActivationModeName(ActivationMode mode);
 
 struct ActivationScale {
-  float scale = 0.0f;      // 0 when every x is 0
+  // A normal float; 0 when every x is 0 or the step would be subnormal, which
+  // is below max|x| = 2^-118: then every a is 0 too.
+  float scale = 0.0f;
   int32_t zero_point = 0;  // in [-127, 127]
 };
 
-// Quantizes x[count] into a[count]; rounds half to even. Values that are not
-// finite are the caller's error and give unspecified, but valid, output.
+// Quantizes x[count] into a[count], mode kAffine or kSymmetric; rounds half to
+// even. |x - scale * (a - zero_point)| <= scale / 2 but for float rounding, and
+// 0 is exact. Values that are not finite are the caller's error and give an
+// unspecified scale, but zero_point and a within their range.
 ActivationScale QuantizeActivation(const float* x, int64_t count,
                                    ActivationMode mode, int8_t* a);
 

@@ -160,11 +160,8 @@ absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
         const size_t first = row * cols + g * group_size;
         const size_t n = std::min(group_size, cols - g * group_size);
         const absl::Span<const float> group = weights.subspan(first, n);
-        float scale = scales[0];
-        if (!one_scale) {
-          scale = ChooseScale(group, options);
-          scales[row * groups + g] = scale;
-        }
+        float& scale = scales[one_scale ? 0 : row * groups + g];
+        if (!one_scale) scale = ChooseScale(group, options);
         QuantizeGroup(group, scale, options,
                       absl::MakeSpan(codes).subspan(first, n));
       }
