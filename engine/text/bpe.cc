@@ -27,7 +27,8 @@ void BpeMerges::Apply(std::vector<int32_t>* tokens,
                       Workspace* workspace) const {
   const int32_t size = static_cast<int32_t>(tokens->size());
   if (size < 2 || rules_.empty()) return;
-  auto& [symbols, heap] = *workspace;
+  std::vector<Workspace::Symbol>& symbols = workspace->symbols;
+  std::vector<uint64_t>& heap = workspace->heap;
   symbols.clear();
   heap.clear();
   for (int32_t i = 0; i < size; ++i) {

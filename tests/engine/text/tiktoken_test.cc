@@ -1,6 +1,7 @@
 // GPT-2's own vocabulary against js-tiktoken; make_tiktoken_goldens.mjs wrote
 // the goldens. Needs vocab.json and merges.txt of GPT-2 in POT_SHARED_DIR.
 #include <filesystem>
+#include <numeric>
 
 #include "engine/base/file.h"
 #include "engine/base/sha256.h"
@@ -79,6 +80,28 @@ TEST_F(TiktokenTest, OneMegabyteOfNovels) {
       reinterpret_cast<const char*>(bytes.data()), bytes.size()));
   EXPECT_EQ(ids.size(), novels["tokens"]);
   EXPECT_EQ(Sha256OfIds(ids), novels["ids_sha256"]);
+}
+
+// A model of characters is the same algorithm without merges: the papers'
+// 65 characters, ids in the order of their bytes.
+TEST(CharacterModelTest, OneIdPerCharacter) {
+  const char kModel[] = POT_SHARED_DIR "/models/shakespeare-char";
+  if (!std::filesystem::exists(kModel)) {
+    GTEST_SKIP() << "NOT TESTED: the character model is missing: " << kModel;
+  }
+  const auto tokenizer = Tokenizer::Load(kModel).value();
+  EXPECT_EQ(tokenizer->vocab_size(), 65);
+  EXPECT_EQ(tokenizer->end_of_text_id(), -1);
+  const std::string text =
+      "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  Ids ids;
+  ASSERT_TRUE(tokenizer->Encode(text, &ids).ok());
+  Ids expected(65);
+  std::iota(expected.begin(), expected.end(), 0);
+  EXPECT_EQ(ids, expected);
+  EXPECT_EQ(tokenizer->Decode(ids).value(), text);
+  EXPECT_EQ(tokenizer->Encode("a 4", &ids).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
