@@ -73,6 +73,7 @@ class GenerationScheduler::Impl {
   void ThreadMain();
   absl::Status CheckFits(const ScheduledTask& task) const;
   absl::Status DrainingError() const;
+  absl::Status AdmissionError(const absl::Status& status) const;
   // True when all tasks are gone, false at `deadline`.
   bool WaitUntilEmpty(SteadyTime deadline);
 
@@ -299,6 +300,16 @@ Tasks GenerationScheduler::Impl::TakeWaiting(bool all, absl::Time now) {
   return taken;
 }
 
+absl::Status GenerationScheduler::Impl::AdmissionError(
+    const absl::Status& status) const {
+  if (!absl::IsResourceExhausted(status)) {
+    return WithDetails(absl::InternalError(status.message()),
+                       {.reason = "INTERNAL"});
+  }
+  return WithDetails(
+      status, {.reason = "KV_MEMORY", .retry_after = options_.retry_after});
+}
+
 bool GenerationScheduler::Impl::AdmitWaiting() {
   bool worked = false;
   for (;;) {
@@ -323,14 +334,15 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
       waiting_.pop_front();
       waiting_tokens_ -= task->queued_tokens();
     }
-    if (!status.ok()) {
-      task->End(
-          WithDetails(std::move(status), {.reason = "KV_MEMORY",
-                                          .retry_after = options_.retry_after}),
-          options_.now());
-    }
-    running_.push_back(std::move(task));
     worked = true;
+    if (status.ok()) {
+      running_.push_back(std::move(task));
+      continue;
+    }
+    task->End(AdmissionError(status), options_.now());
+    Tasks failed;
+    failed.push_back(std::move(task));
+    Destroy(std::move(failed));
   }
 }
 

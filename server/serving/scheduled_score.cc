@@ -82,21 +82,19 @@ void ScheduledScore::Compute(int lane, absl::Span<const float> logits) {
 void ScheduledScore::Count(absl::Span<const float> logits,
                            absl::Span<const float> reference) {
   const int64_t vocab_size = task_->model->config().vocab_size;
-  const auto begin = task_->window.tokens.begin() + computed_;
-  WindowCutter::Window part;
-  part.tokens.assign(begin, begin + chunk_ + 1);
-  const Tokenizer& tokenizer = *task_->model->tokenizer;
-  AddWindow(
-      part, logits, reference, vocab_size,
-      [&tokenizer](int32_t id) {
-        return static_cast<int64_t>(tokenizer.TokenBytes(id).size());
-      },
-      &result_.sums);
-  if (!task_->want_tokens) return;
   for (int64_t i = 0; i < chunk_; ++i) {
-    result_.tokens.push_back(
-        LogprobOf(logits.subspan(i * vocab_size, vocab_size),
-                  part.tokens[i + 1], task_->alternatives));
+    const int32_t target = task_->window.tokens[computed_ + i + 1];
+    const auto row = logits.subspan(i * vocab_size, vocab_size);
+    AddPrediction(target, row,
+                  reference.empty()
+                      ? reference
+                      : reference.subspan(i * vocab_size, vocab_size),
+                  static_cast<int64_t>(
+                      task_->model->tokenizer->TokenBytes(target).size()),
+                  &result_.sums);
+    if (task_->want_tokens) {
+      result_.tokens.push_back(LogprobOf(row, target, task_->alternatives));
+    }
   }
 }
 
