@@ -32,9 +32,9 @@ double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 void CompareWithGolden(const std::string& name, const std::string& directory) {
-  const auto golden = SafetensorsFile::Open(
-      std::string(POT_SOURCE_DIR) + "/tests/engine/gpt2/goldens/" + name +
-      ".safetensors");
+  const auto golden = SafetensorsFile::Open(std::string(POT_SOURCE_DIR) +
+                                            "/tests/engine/gpt2/goldens/" +
+                                            name + ".safetensors");
   ASSERT_TRUE(golden.ok()) << golden.status();
   const auto ids = Values<int32_t, int64_t>(*(*golden)->Find("ids"));
   const auto expected = Values<float, float>(*(*golden)->Find("logits"));

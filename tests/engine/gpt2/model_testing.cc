@@ -87,8 +87,8 @@ EditableModel EditableModel::TinyBpe() {
   const auto file =
       Must(SafetensorsFile::Open(directory + "/model.safetensors"));
   for (const auto& [name, view] : file->tensors()) {
-    model.tensors[name] = {view.type, view.shape,
-                           {view.bytes.begin(), view.bytes.end()}};
+    model.tensors[name] = {
+        view.type, view.shape, {view.bytes.begin(), view.bytes.end()}};
   }
   return model;
 }
