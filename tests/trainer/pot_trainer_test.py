@@ -1,0 +1,270 @@
+#!/usr/bin/python3
+"""Runs pot-trainer as a user does: what it makes, prints, and refuses.
+
+Usage: pot_trainer_test.py PATH_OF_POT_TRAINER
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "testdata" / "tiny-bpe"
+TRAINER = None
+
+
+def run(*arguments):
+  return subprocess.run([TRAINER, *map(str, arguments)], capture_output=True,
+                        text=True, timeout=120, check=False)
+
+
+class TrainerTest(unittest.TestCase):
+
+  def setUp(self):
+    self.dir = pathlib.Path(tempfile.mkdtemp())
+    self.addCleanup(shutil.rmtree, self.dir)
+
+  def copy_of_tiny(self, name="model"):
+    copy = self.dir / name
+    shutil.copytree(TINY, copy)
+    return copy
+
+  def assert_fails(self, result, code, *fragments):
+    self.assertEqual(code, result.returncode, result.stderr + result.stdout)
+    for fragment in fragments:
+      self.assertIn(fragment, result.stderr)
+    self.assertLessEqual(len(result.stderr.splitlines()), 3, result.stderr)
+
+
+class QuantizeTest(TrainerTest):
+
+  def test_publishes_versions_that_eval_reads(self):
+    for version, arguments in ((1, ["--format", "f32"]), (2, []),
+                               (3, ["--format", "twohot4", "--granularity",
+                                    "g32"])):
+      result = run("quantize", "--from", TINY, "--out", self.dir / "repo/tiny",
+                   *arguments)
+      self.assertEqual(0, result.returncode, result.stderr)
+      self.assertTrue(
+          (self.dir / f"repo/tiny/{version}/manifest.json").is_file())
+    text = self.dir / "text"
+    text.write_text("the power of two and the other " * 30)
+    result = run("eval", self.dir / "repo/tiny/1", text, "--compare",
+                 self.dir / "repo/tiny", "--activations", "affine,float",
+                 "--reference", self.dir / "repo/tiny/1", "--output", "json")
+    self.assertEqual(0, result.returncode, result.stderr)
+    rows = json.loads(result.stdout)
+    self.assertEqual(["f32", "twohot4", "twohot4"],
+                     [row["format"] for row in rows])
+    self.assertEqual(0, rows[0]["mean_kl_nats"])
+    self.assertEqual(1, rows[0]["top1_agreement"])
+    self.assertGreater(rows[1]["mean_kl_nats"], 0)
+    self.assertLess(rows[1]["resident_weight_bytes"],
+                    rows[0]["resident_weight_bytes"] / 3)
+    # 8 bits per activation are worth less than half a percent.
+    self.assertAlmostEqual(
+        rows[1]["nats_per_token"], rows[2]["nats_per_token"], delta=0.005)
+
+  def test_same_input_gives_same_bytes(self):
+    digests = []
+    for name, threads in (("a", 1), ("b", 2)):
+      result = run("quantize", "--from", TINY, "--out", self.dir / "repo" / name,
+                   "--threads", threads)
+      self.assertEqual(0, result.returncode, result.stderr)
+      digests.append((self.dir / "repo" / name / "1/model.pot.safetensors")
+                     .read_bytes())
+    self.assertEqual(digests[0], digests[1])
+
+  def test_refuses_what_is_not_a_version(self):
+    out = self.dir / "repo/tiny"
+    run("quantize", "--from", TINY, "--out", out)
+    before = sorted(self.dir.rglob("*"))
+    cases = [
+        (["--format", "pot7"], 2, ["pot7", "pot4-strict"]),
+        (["--granularity", "g48"], 2, ["g48"]),
+        (["--method", "gptq"], 2, ["gptq"]),
+        (["--method", "paper", "--format", "twohot4"], 2, ["paper"]),
+        (["--paper-eps", "-1"], 2, ["-1"]),
+        (["--paper-eps", "nan"], 2, ["nan"]),
+        (["--embedding-format", "int4"], 2, ["int4"]),
+        (["--version", "-3"], 2, ["-3"]),
+        (["--version", "1"], 2, ["1"]),
+        (["--threads", "0"], 2, ["0"]),
+        (["--threads", "257"], 2, ["257"]),
+    ]
+    for arguments, code, fragments in cases:
+      with self.subTest(arguments):
+        self.assert_fails(
+            run("quantize", "--from", TINY, "--out", out, *arguments), code,
+            *fragments)
+    for name in ("../tiny", ".hidden", "a b", "x" * 65, "-x"):
+      with self.subTest(name):
+        result = run("quantize", "--from", TINY, "--out",
+                     str(self.dir / "repo") + "/" + name)
+        if name == "../tiny":
+          # The shell user's own path: the repository is the parent then.
+          self.assertEqual(0, result.returncode, result.stderr)
+          shutil.rmtree(self.dir / "tiny")
+          shutil.rmtree(self.dir / ".staging", ignore_errors=True)
+          shutil.rmtree(self.dir / ".trash", ignore_errors=True)
+        else:
+          self.assertNotEqual(0, result.returncode)
+    self.assertEqual(before, sorted(self.dir.rglob("*")),
+                     "something was left behind")
+
+  def test_refuses_broken_models(self):
+    def config(model, **changes):
+      path = model / "config.json"
+      values = json.loads(path.read_text())
+      values.update(changes)
+      path.write_text(json.dumps(values))
+
+    def truncate(model):
+      path = model / "model.safetensors"
+      path.write_bytes(path.read_bytes()[:-1])
+
+    def nan(model):
+      path = model / "model.safetensors"
+      data = bytearray(path.read_bytes())
+      header = 8 + struct.unpack("<Q", data[:8])[0]
+      data[header:] = b"\xff" * (len(data) - header)
+      path.write_bytes(data)
+
+    cases = [
+        ("no config", lambda m: (m / "config.json").unlink(), 3, "config.json"),
+        ("no weights", lambda m: (m / "model.safetensors").unlink(), 3,
+         "model.safetensors"),
+        ("no tokenizer", lambda m: (m / "vocab.json").unlink(), 3, ""),
+        ("truncated", truncate, 2, "model.safetensors"),
+        ("not finite", nan, 2, ""),
+        ("wrong width", lambda m: config(m, n_embd=99), 2, "99"),
+        ("no heads", lambda m: config(m, n_head=0), 2, "n_head"),
+        ("uneven heads", lambda m: config(m, n_head=5), 2, "n_head"),
+        ("huge layers", lambda m: config(m, n_layer=10**9), 2, "1000000000"),
+        ("other activation", lambda m: config(m, activation_function="relu"),
+         2, "relu"),
+        ("other type", lambda m: config(m, model_type="llama"), 2, "llama"),
+        ("layer missing", lambda m: config(m, n_layer=4), 2, "h.3."),
+        ("text for config", lambda m: (m / "config.json").write_text("{"), 2,
+         "config.json"),
+    ]
+    for number, (name, damage, code, fragment) in enumerate(cases):
+      with self.subTest(name):
+        model = self.copy_of_tiny(f"m{number}")
+        damage(model)
+        out = self.dir / f"repo{number}" / "tiny"
+        result = run("quantize", "--from", model, "--out", out)
+        self.assert_fails(result, code, fragment)
+        self.assertEqual([], list(out.glob("[0-9]*")), "half a version")
+
+
+class EvalTest(TrainerTest):
+
+  def test_refuses_bad_arguments(self):
+    text = self.dir / "text"
+    text.write_text("hello " * 50)
+    binary = self.dir / "binary"
+    binary.write_bytes(b"abc\xff\xfe")
+    cases = [
+        ([self.dir / "none", text], 3, ["none"]),
+        ([TINY, self.dir / "none"], 3, ["none"]),
+        ([TINY, binary], 2, ["3"]),
+        ([TINY, text, "--window", "0"], 2, ["0"]),
+        ([TINY, text, "--window", "65"], 2, ["65", "64"]),
+        ([TINY, text, "--window", "8", "--stride", "9"], 2, ["9", "8"]),
+        ([TINY, text, "--slice", "0.5"], 2, ["0.5"]),
+        ([TINY, text, "--slice", "0.9:0.1"], 2, ["0.9:0.1"]),
+        ([TINY, text, "--slice", "nan:1"], 2, ["nan:1"]),
+        ([TINY, text, "--activations", "int3"], 2, ["int3"]),
+        ([TINY, text, "--kernel", "mmx"], 2, ["mmx", "scalar"]),
+        ([TINY, text, "--output", "xml"], 2, ["xml"]),
+    ]
+    for arguments, code, fragments in cases:
+      with self.subTest([str(argument) for argument in arguments]):
+        self.assert_fails(run("eval", *arguments), code, *fragments)
+
+  def test_every_kernel_gives_the_same_number(self):
+    run("quantize", "--from", TINY, "--out", self.dir / "repo/tiny")
+    text = self.dir / "text"
+    text.write_text("every kernel gives the same number " * 20)
+    perplexities = {}
+    for kernel in ("scalar", "shift", "avx2", "avx512vnni", "avx512vbmi"):
+      result = run("eval", self.dir / "repo/tiny", text, "--kernel", kernel,
+                   "--output", "json")
+      if result.returncode == 8:
+        print(f"SKIPPED: this CPU cannot run {kernel}", file=sys.stderr)
+        continue
+      self.assertEqual(0, result.returncode, result.stderr)
+      perplexities[kernel] = json.loads(result.stdout)[0]["perplexity"]
+    self.assertIn("scalar", perplexities)
+    self.assertIn("shift", perplexities)
+    self.assertEqual(1, len(set(perplexities.values())), perplexities)
+
+
+class InitTest(TrainerTest):
+
+  def test_random_model_serves(self):
+    out = self.dir / "nano"
+    result = run("init", "--size", "nano", "--seed", 5, "--out", out)
+    self.assertEqual(0, result.returncode, result.stderr)
+    text = self.dir / "text"
+    text.write_text("any text at all, even \u00e9 and \U0001f600\n" * 20,
+                    encoding="utf-8")
+    result = run("eval", out, text, "--output", "json")
+    self.assertEqual(0, result.returncode, result.stderr)
+    nats = json.loads(result.stdout)[0]["nats_per_token"]
+    # Near the uniform distribution over 512 tokens: ln 512 = 6.24.
+    self.assertAlmostEqual(6.24, nats, delta=0.2)
+
+  def test_seed_decides_the_bytes(self):
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+      run("init", "--size", "nano", "--seed", seed, "--out", self.dir / name)
+      files.append((self.dir / name / "model.safetensors").read_bytes())
+    self.assertEqual(files[0], files[1])
+    self.assertNotEqual(files[0], files[2])
+
+  def test_weights_have_gpt2s_deviation(self):
+    out = self.dir / "nano"
+    run("init", "--size", "nano", "--out", out)
+    data = (out / "model.safetensors").read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    begin, end = header["h.0.mlp.c_fc.weight"]["data_offsets"]
+    values = struct.unpack(f"<{(end - begin) // 4}f",
+                           data[8 + length + begin:8 + length + end])
+    mean = sum(values) / len(values)
+    deviation = (sum(v * v for v in values) / len(values) - mean**2) ** 0.5
+    # 65 536 values: the deviation's standard error is 0.02 / sqrt(2 * 65536).
+    self.assertAlmostEqual(0.02, deviation, delta=5 * 0.02 / 362)
+    self.assertAlmostEqual(0, mean, delta=5 * 0.02 / 256)
+
+  def test_refuses(self):
+    self.assert_fails(run("init", "--size", "gpt5", "--out", self.dir / "x"), 2,
+                      "gpt5", "gpt2-xl")
+    self.assert_fails(run("init", "--size", "nano", "--out", self.dir), 2,
+                      "is there already")
+    self.assert_fails(
+        run("init", "--size", "nano", "--out", "/proc/nowhere/x"), 1,
+        "/proc/nowhere")
+
+
+class UsageTest(TrainerTest):
+
+  def test_usage(self):
+    self.assertEqual(2, run().returncode)
+    self.assertEqual(2, run("frobnicate").returncode)
+    self.assertEqual(0, run("--help").returncode)
+    self.assertTrue(re.match(r"pot \d+\.\d+\.\d+$",
+                             run("--version").stdout.strip()))
+
+
+if __name__ == "__main__":
+  TRAINER = sys.argv.pop(1)
+  unittest.main()
