@@ -59,10 +59,10 @@ std::string SupportedNames() {
 }  // namespace
 
 absl::Span<const KernelTable* const> AllKernelTables() {
-  static const KernelTable shift =
-      MakeTable("shift", AlwaysSupported, ShiftPotDot, SetBaselineFloatOps);
   static const KernelTable scalar =
       MakeTable("scalar", AlwaysSupported, ScalarPotDot, SetBaselineFloatOps);
+  static const KernelTable shift =
+      MakeTable("shift", AlwaysSupported, ShiftPotDot, SetBaselineFloatOps);
 #if defined(__x86_64__)
   static const KernelTable avx2 =
       MakeTable("avx2", Avx2Supported, Avx2PotDot, SetAvx2FloatOps);
@@ -82,7 +82,7 @@ absl::StatusOr<const KernelTable*> FindKernelTable(absl::string_view name) {
   const KernelTable* fastest = nullptr;
   for (const KernelTable* table : AllKernelTables()) {
     const bool supported = table->supported();
-    if (supported) fastest = table;
+    if (supported && table->name != "shift") fastest = table;
     if (table->name != name) continue;
     if (supported) return table;
     return absl::FailedPreconditionError(

@@ -65,10 +65,12 @@ inline constexpr int kMaxDotRows = 8;
 void WidePotDot(const uint8_t* codes, const PotFormat& format, const int8_t* a,
                 int64_t count, int64_t* acc);
 
-// All tables, fastest last; the first is the scalar reference.
+// All tables: the scalar reference, the literal shift kernel, then the others,
+// fastest last.
 absl::Span<const KernelTable* const> AllKernelTables();
 
-// The table called `name`; "" or "auto" means the fastest that is supported.
+// The table called `name`; "" or "auto" means the fastest that is supported,
+// which "shift" never is.
 // INVALID_ARGUMENT for an unknown name, FAILED_PRECONDITION for one that this
 // CPU cannot run, both listing what would do.
 absl::StatusOr<const KernelTable*> FindKernelTable(absl::string_view name);

@@ -43,10 +43,10 @@ TEST(KernelTable, FindsEverySupportedTableByName) {
   }
 }
 
-TEST(KernelTable, AutoIsTheLastSupported) {
+TEST(KernelTable, AutoIsTheLastSupportedButNeverShift) {
   const KernelTable* last = nullptr;
   for (const KernelTable* table : AllKernelTables()) {
-    if (table->supported()) last = table;
+    if (table->supported() && table->name != "shift") last = table;
   }
   EXPECT_EQ(FindKernelTable("").value(), last);
   EXPECT_EQ(FindKernelTable("auto").value(), last);
