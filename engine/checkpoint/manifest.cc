@@ -204,11 +204,13 @@ absl::Status VerifyManifest(const std::string& directory,
     }
   }
   if (listed == manifest.files.size()) return absl::OkStatus();
-  for (const auto& [name, entry] : manifest.files) {
+  for (const auto& file : manifest.files) {
     const bool found = std::any_of(
         entries.begin(), entries.end(),
-        [&](const DirectoryEntry& other) { return other.name == name; });
-    if (!found) return lost(name, "listed in ", kManifestFile, ", but missing");
+        [&](const DirectoryEntry& entry) { return entry.name == file.first; });
+    if (!found) {
+      return lost(file.first, "listed in ", kManifestFile, ", but missing");
+    }
   }
   return absl::OkStatus();
 }

@@ -75,6 +75,13 @@ TEST(FormatDocument, WorkedExampleIsWhatTheWriterWrites) {
             absl::BytesToHexString(file.substr(8 + header_bytes)));
 }
 
+TEST(FormatDocument, TheFuzzersSeedIsTheWorkedExample) {
+  const TempDirectory directory;
+  EXPECT_EQ(ReadAll(POT_SOURCE_DIR
+                    "/tests/fuzz/corpus/safetensors_fuzzer/worked_example"),
+            WriteExample(directory / "w.safetensors"));
+}
+
 TEST(FormatDocument, WorkedExampleDecodesAsTheTableSays) {
   const TempDirectory directory;
   WriteExample(directory / "w.safetensors");
