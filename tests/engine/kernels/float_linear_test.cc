@@ -31,7 +31,8 @@ TEST(FloatLinear, EqualsDoublePrecision) {
         ASSERT_EQ(linear->inputs(), inputs);
         EXPECT_EQ(linear->resident_bytes(),
                   static_cast<int64_t>(4 * (weights.size() + bias.size())));
-        const auto weight = [&](int64_t n, int64_t k) {
+        const auto weight = [&, outputs = outputs, inputs = inputs](int64_t n,
+                                                                    int64_t k) {
           return transposed ? weights[k * outputs + n]
                             : weights[n * inputs + k];
         };
