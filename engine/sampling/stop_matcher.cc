@@ -33,6 +33,14 @@ class StopMatcher::Automaton {
     }
   }
 
+  // The longest end of the state's text that begins a longer stop string.
+  int Extendable(int state) const {
+    while (state != 0 && nodes_[state].first_child == 0) {
+      state = nodes_[state].fail;
+    }
+    return state;
+  }
+
   // The longest stop string that the state ends with, or -1.
   int stop_index(int state) const { return nodes_[state].stop_index; }
   size_t stop_length(int index) const { return stops_[index].size(); }
@@ -109,15 +117,17 @@ class StopMatcher::Automaton {
 StopMatcher::StopMatcher(std::vector<std::string> stops)
     : automaton_(std::make_shared<const Automaton>(std::move(stops))) {}
 
-StopMatcher::Result StopMatcher::Push(absl::string_view piece) {
+StopMatcher::Result StopMatcher::Push(absl::string_view piece, bool may_stop) {
   const absl::string_view held = automaton_->Text(state_);
   Result result;
   int state = state_;
   size_t used = 0;
   while (used < piece.size() && result.stop_index < 0) {
     state = automaton_->Next(state, static_cast<uint8_t>(piece[used++]));
-    result.stop_index = automaton_->stop_index(state);
+    if (may_stop) result.stop_index = automaton_->stop_index(state);
   }
+  // A stop that was passed over is held only as far as it begins another.
+  if (result.stop_index < 0) state = automaton_->Extendable(state);
   // Both the state's text and the stop string are an end of held + piece.
   size_t kept = automaton_->Text(state).size();
   if (result.stop_index >= 0) {

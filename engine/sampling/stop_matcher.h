@@ -28,8 +28,9 @@ class StopMatcher {
 
   // Nothing may be pushed after a stop was found. The stop that ends first
   // wins; among stops that end at the same byte the longest does, among equal
-  // strings the first.
-  Result Push(absl::string_view piece);
+  // strings the first. Without `may_stop` stops that end in this piece do not
+  // count, and are held back only where they begin a longer one.
+  Result Push(absl::string_view piece, bool may_stop = true);
 
   // What was held back, when the sequence ends without a stop.
   std::string Finish();

@@ -163,6 +163,55 @@ TEST(StopMatcherTest, RandomTextsAgreeWithNaiveSearch) {
   EXPECT_LT(found, 3900);
 }
 
+TEST(StopMatcherTest, StopsPassedOverAgreeWithNaiveSearch) {
+  std::mt19937 random(11);
+  int found_late = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const auto word = [&](int max_length) {
+      std::string result(1 + random() % max_length, 'a');
+      for (char& c : result) c = static_cast<char>('a' + random() % 2);
+      return result;
+    };
+    std::vector<std::string> stops(1 + random() % 4);
+    for (std::string& stop : stops) stop = word(6);
+    StopMatcher matcher(stops);
+    std::string text, emitted;
+    const int passed_over = random() % 6;
+    for (int i = 0; i < 12; ++i) {
+      const std::string piece = word(3);
+      const bool may_stop = i >= passed_over;
+      const StopMatcher::Result result = matcher.Push(piece, may_stop);
+      emitted += result.text;
+      // By definition again: the first end within this piece.
+      Found found;
+      for (size_t n = 1; may_stop && found.index < 0 && n <= piece.size();
+           ++n) {
+        const std::string until = text + piece.substr(0, n);
+        for (size_t k = 0; k < stops.size(); ++k) {
+          const bool ends =
+              until.size() >= stops[k].size() &&
+              until.substr(until.size() - stops[k].size()) == stops[k];
+          if (ends && (found.index < 0 ||
+                       stops[k].size() > stops[found.index].size())) {
+            found = {until.size(), static_cast<int>(k)};
+          }
+        }
+      }
+      text += piece;
+      ASSERT_EQ(result.stop_index, found.index) << text;
+      if (found.index >= 0) {
+        ASSERT_EQ(emitted,
+                  text.substr(0, found.end - stops[found.index].size()));
+        found_late += found.end != NaiveSearch(text, stops).end;
+        break;
+      }
+      ASSERT_EQ(emitted, text.substr(0, text.size() - NaiveHeld(text, stops)));
+    }
+  }
+  // Stops that were passed over came before one that counted.
+  EXPECT_GT(found_late, 500);
+}
+
 TEST(StopMatcherTest, AllByteValuesMatch) {
   std::string all;
   for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
