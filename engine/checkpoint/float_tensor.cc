@@ -37,23 +37,19 @@ absl::StatusOr<std::vector<float>> WidenToFloats(
         absl::StrCat(what, ": shape ", ShapeString(view.shape), ", expected ",
                      ShapeString(shape)));
   }
+  if (view.type != TensorType::kF32 && view.type != TensorType::kF16 &&
+      view.type != TensorType::kBF16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": type ", TensorTypeName(view.type),
+                     ", expected F32, F16 or BF16"));
+  }
   std::vector<float> floats(static_cast<size_t>(view.num_elements()));
-  switch (view.type) {
-    case TensorType::kF32:
-      if (!floats.empty()) {
-        std::memcpy(floats.data(), view.bytes.data(), view.bytes.size());
-      }
-      break;
-    case TensorType::kF16:
-      Widen<HalfToFloat>(view.bytes, &floats);
-      break;
-    case TensorType::kBF16:
-      Widen<Bfloat16ToFloat>(view.bytes, &floats);
-      break;
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrCat(what, ": type ", TensorTypeName(view.type),
-                       ", expected F32, F16 or BF16"));
+  if (view.type == TensorType::kF16) {
+    Widen<HalfToFloat>(view.bytes, &floats);
+  } else if (view.type == TensorType::kBF16) {
+    Widen<Bfloat16ToFloat>(view.bytes, &floats);
+  } else if (!floats.empty()) {
+    std::memcpy(floats.data(), view.bytes.data(), view.bytes.size());
   }
   for (size_t i = 0; i < floats.size(); ++i) {
     if (!std::isfinite(floats[i])) {
