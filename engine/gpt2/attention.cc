@@ -16,6 +16,7 @@ class HeadAttention {
                 float* widened, float* scores)
       : kernels_(kernels),
         layer_(layer),
+        head_(head),
         tile_(tile),
         C_(config.n_embd),
         d_(config.head_size()),
@@ -36,18 +37,16 @@ class HeadAttention {
   // scores[i][t] = q[i] . k[t] / sqrt(d) for t <= position of row i.
   void ScoreKeys(const float* qkv) const {
     const float root = std::sqrt(static_cast<float>(d_));
-    const float* block[kBlock];
     for (int64_t begin = 0; begin < end_; begin += kBlock) {
       const int64_t block_end = std::min(begin + kBlock, end_);
-      for (int64_t t = begin; t < block_end; ++t) {
-        block[t - begin] = Widen(tile_.cache->Key(layer_, t), t - begin);
-      }
+      const float* keys =
+          Widen(tile_.cache->Key(layer_, head_, begin), block_end - begin);
       for (int64_t i = FirstRowAt(begin); i < tile_.rows; ++i) {
         const float* query = qkv + (tile_.first_row + i) * 3 * C_ + offset_;
         float* row = ScoreRow(i);
         const int64_t row_end = std::min(block_end, Position(i) + 1);
         for (int64_t t = begin; t < row_end; ++t) {
-          row[t] = kernels_.dot(query, block[t - begin], d_) / root;
+          row[t] = kernels_.dot(query, keys + (t - begin) * d_, d_) / root;
         }
       }
     }
@@ -55,35 +54,32 @@ class HeadAttention {
 
   // attended[i] = sum over t of scores[i][t] * v[t].
   void MixValues(float* attended) const {
-    const float* block[kBlock];
     for (int64_t i = 0; i < tile_.rows; ++i) {
       std::fill_n(Attended(attended, i), d_, 0.0f);
     }
     for (int64_t begin = 0; begin < end_; begin += kBlock) {
       const int64_t block_end = std::min(begin + kBlock, end_);
-      for (int64_t t = begin; t < block_end; ++t) {
-        block[t - begin] = Widen(tile_.cache->Value(layer_, t), t - begin);
-      }
+      const float* values =
+          Widen(tile_.cache->Value(layer_, head_, begin), block_end - begin);
       for (int64_t i = FirstRowAt(begin); i < tile_.rows; ++i) {
         const float* row = ScoreRow(i);
         float* sum = Attended(attended, i);
         const int64_t row_end = std::min(block_end, Position(i) + 1);
         for (int64_t t = begin; t < row_end; ++t) {
-          kernels_.axpy(row[t], block[t - begin], d_, sum);
+          kernels_.axpy(row[t], values + (t - begin) * d_, d_, sum);
         }
       }
     }
   }
 
-  // This head's d elements of a cached row (C), as floats.
-  const float* Widen(const void* row, int64_t slot) const {
+  // (positions, d) of the cache as floats.
+  const float* Widen(const void* rows, int64_t positions) const {
     if (tile_.cache->type() == KvType::kF32) {
-      return static_cast<const float*>(row) + offset_;
+      return static_cast<const float*>(rows);
     }
-    float* wide = widened_ + slot * d_;
-    kernels_.half_to_float(static_cast<const uint16_t*>(row) + offset_, d_,
-                           wide);
-    return wide;
+    kernels_.half_to_float(static_cast<const uint16_t*>(rows), positions * d_,
+                           widened_);
+    return widened_;
   }
 
   int64_t Position(int64_t i) const { return tile_.first_position + i; }
@@ -98,6 +94,7 @@ class HeadAttention {
 
   const KernelTable& kernels_;
   const int64_t layer_;
+  const int64_t head_;
   const AttentionTile& tile_;
   const int64_t C_;
   const int64_t d_;

@@ -1,6 +1,8 @@
 #include "engine/gpt2/forward.h"
 
+#include <algorithm>
 #include <new>
+#include <string>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -130,22 +132,26 @@ class ForwardPass {
     return weights_.head->Forward(input, W, logits->data(), pool_);
   }
 
-  // Each row's key and value into its sequence's cache.
+  // Each row's key and value into its sequence's cache, head by head.
   void StoreKeysAndValues(int64_t layer) {
+    const int64_t d = config_.head_size();
     ForRows(R_, 2 * C_, [&](int64_t r) {
       const float* key = scratch_.qkv.data() + r * 3 * C_ + C_;  // (C)
       const float* value = key + C_;                             // (C)
-      const Row& row = rows_[r];
-      StoreRow(key, row.cache->type(), row.cache->Key(layer, row.position));
-      StoreRow(value, row.cache->type(), row.cache->Value(layer, row.position));
+      KvCache& cache = *rows_[r].cache;
+      const int64_t t = rows_[r].position;
+      for (int64_t head = 0; head < config_.n_head; ++head) {
+        Store(key + head * d, d, cache.type(), cache.Key(layer, head, t));
+        Store(value + head * d, d, cache.type(), cache.Value(layer, head, t));
+      }
     });
   }
 
-  void StoreRow(const float* x, KvType type, void* to) {
+  void Store(const float* x, int64_t count, KvType type, void* to) {
     if (type == KvType::kF16) {
-      kernels_.float_to_half(x, C_, static_cast<uint16_t*>(to));
+      kernels_.float_to_half(x, count, static_cast<uint16_t*>(to));
     } else {
-      std::copy_n(x, C_, static_cast<float*>(to));
+      std::copy_n(x, count, static_cast<float*>(to));
     }
   }
 

@@ -1,18 +1,21 @@
 #include "engine/gpt2/kv_cache.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 
 namespace pot {
 namespace {
 
 int64_t ElementBytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
 
-int64_t BlockBytes(int64_t n_layer, int64_t row_bytes) {
-  return n_layer * 2 * KvCache::kBlockPositions * row_bytes;
+int64_t BlockBytes(const Gpt2Config& config, KvType type) {
+  return config.n_layer * 2 * KvCache::kBlockPositions * config.n_embd *
+         ElementBytes(type);
 }
 
 }  // namespace
@@ -37,8 +40,7 @@ void KvBudget::Release(int64_t bytes) {
 int64_t KvCache::BytesFor(const Gpt2Config& config, KvType type,
                           int64_t positions) {
   const int64_t blocks = (positions + kBlockPositions - 1) / kBlockPositions;
-  return blocks *
-         BlockBytes(config.n_layer, config.n_embd * ElementBytes(type));
+  return blocks * BlockBytes(config, type);
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
@@ -65,7 +67,8 @@ KvCache::KvCache(const Gpt2Config& config, KvType type, int64_t positions,
                  std::shared_ptr<KvBudget> budget)
     : type_(type),
       n_layer_(config.n_layer),
-      row_bytes_(config.n_embd * ElementBytes(type)),
+      n_head_(config.n_head),
+      row_bytes_(config.head_size() * ElementBytes(type)),
       capacity_(positions),
       reserved_bytes_(BytesFor(config, type, positions)),
       budget_(std::move(budget)) {}
@@ -73,8 +76,8 @@ KvCache::KvCache(const Gpt2Config& config, KvType type, int64_t positions,
 KvCache::~KvCache() { budget_->Release(reserved_bytes_); }
 
 bool KvCache::Fits(const Gpt2Config& config) const {
-  return n_layer_ == config.n_layer &&
-         row_bytes_ == config.n_embd * ElementBytes(type_) &&
+  return n_layer_ == config.n_layer && n_head_ == config.n_head &&
+         row_bytes_ == config.head_size() * ElementBytes(type_) &&
          capacity_ <= config.n_positions;
 }
 
@@ -88,7 +91,8 @@ absl::Status KvCache::Extend(int64_t count) {
       (length_ + count + kBlockPositions - 1) / kBlockPositions;
   try {
     while (static_cast<int64_t>(blocks_.size()) < blocks) {
-      blocks_.emplace_back(BlockBytes(n_layer_, row_bytes_));
+      blocks_.emplace_back(n_layer_ * 2 * n_head_ * kBlockPositions *
+                           row_bytes_);
     }
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
@@ -98,30 +102,42 @@ absl::Status KvCache::Extend(int64_t count) {
   return absl::OkStatus();
 }
 
+absl::Status KvCache::CopyFrom(const KvCache& other, int64_t count) {
+  if (length_ != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("KV cache to copy to holds ", length_, " positions"));
+  }
+  if (type_ != other.type_ || n_layer_ != other.n_layer_ ||
+      n_head_ != other.n_head_ || row_bytes_ != other.row_bytes_) {
+    return absl::InvalidArgumentError(
+        "KV cache to copy belongs to a model of another shape");
+  }
+  if (count < 0 || count > other.length_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "KV cache to copy ", count, " positions of holds ", other.length_));
+  }
+  POT_RETURN_IF_ERROR(Extend(count));
+  // Whole blocks: what lies behind `count` in the last one is never read.
+  const int64_t blocks = (count + kBlockPositions - 1) / kBlockPositions;
+  for (int64_t b = 0; b < blocks; ++b) {
+    std::memcpy(blocks_[b].data(), other.blocks_[b].data(),
+                other.blocks_[b].size());
+  }
+  return absl::OkStatus();
+}
+
 void KvCache::Truncate(int64_t length) {
   length_ = std::clamp<int64_t>(length, 0, length_);
 }
 
-uint8_t* KvCache::Row(int64_t layer, int64_t position, int64_t which) const {
+uint8_t* KvCache::Row(int64_t layer, int64_t which, int64_t head,
+                      int64_t position) const {
   // Blocks are the cache's own memory: constness is that of their content.
   uint8_t* block =
       const_cast<uint8_t*>(blocks_[position / kBlockPositions].data());
-  return block +
-         ((layer * 2 + which) * kBlockPositions + position % kBlockPositions) *
-             row_bytes_;
-}
-
-void* KvCache::Key(int64_t layer, int64_t position) {
-  return Row(layer, position, 0);
-}
-void* KvCache::Value(int64_t layer, int64_t position) {
-  return Row(layer, position, 1);
-}
-const void* KvCache::Key(int64_t layer, int64_t position) const {
-  return Row(layer, position, 0);
-}
-const void* KvCache::Value(int64_t layer, int64_t position) const {
-  return Row(layer, position, 1);
+  return block + (((layer * 2 + which) * n_head_ + head) * kBlockPositions +
+                  position % kBlockPositions) *
+                     row_bytes_;
 }
 
 }  // namespace pot

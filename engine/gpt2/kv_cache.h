@@ -65,27 +65,44 @@ class KvCache {
   // keys and values are stored next. OUT_OF_RANGE beyond capacity,
   // RESOURCE_EXHAUSTED when the system has no memory; nothing changes then.
   absl::Status Extend(int64_t count);
+  // Takes over the first `count` positions of `other`, for sequences that begin
+  // alike. FAILED_PRECONDITION unless this is empty; INVALID_ARGUMENT when
+  // `other` is of another shape or type, or shorter; else as Extend().
+  absl::Status CopyFrom(const KvCache& other, int64_t count);
   // Forgets positions from `length` on; keeps their memory.
   void Truncate(int64_t length);
 
-  // Key or value of one position and layer: C elements, all heads.
-  void* Key(int64_t layer, int64_t position);
-  void* Value(int64_t layer, int64_t position);
-  const void* Key(int64_t layer, int64_t position) const;
-  const void* Value(int64_t layer, int64_t position) const;
+  // Key or value of one layer, head and position: d = head_size elements. The
+  // following positions up to the end of the block, the next multiple of
+  // kBlockPositions, lie directly behind.
+  void* Key(int64_t layer, int64_t head, int64_t position) {
+    return Row(layer, 0, head, position);
+  }
+  void* Value(int64_t layer, int64_t head, int64_t position) {
+    return Row(layer, 1, head, position);
+  }
+  const void* Key(int64_t layer, int64_t head, int64_t position) const {
+    return Row(layer, 0, head, position);
+  }
+  const void* Value(int64_t layer, int64_t head, int64_t position) const {
+    return Row(layer, 1, head, position);
+  }
 
  private:
   KvCache(const Gpt2Config& config, KvType type, int64_t positions,
           std::shared_ptr<KvBudget> budget);
-  uint8_t* Row(int64_t layer, int64_t position, int64_t which) const;
+  uint8_t* Row(int64_t layer, int64_t which, int64_t head,
+               int64_t position) const;
 
   const KvType type_;
   const int64_t n_layer_;
-  const int64_t row_bytes_;  // C elements
+  const int64_t n_head_;
+  const int64_t row_bytes_;  // d elements
   const int64_t capacity_;
   const int64_t reserved_bytes_;
   const std::shared_ptr<KvBudget> budget_;
-  // A block: (L, 2, kBlockPositions, C). Allocated when first needed.
+  // A block: (L, 2, n_head, kBlockPositions, d), so that attention, which goes
+  // head by head, reads it as a stream. Allocated when first needed.
   std::vector<AlignedBuffer<uint8_t>> blocks_;
   int64_t length_ = 0;
 };

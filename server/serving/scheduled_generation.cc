@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <iterator>
 #include <numeric>
 #include <utility>
@@ -11,27 +10,6 @@
 #include "server/serving/task_checks.h"
 
 namespace pot {
-namespace {
-
-// Appends the first `count` positions of `from` to the empty cache `to`, made
-// for the same model.
-absl::Status CopyPositions(const KvCache& from, int64_t count,
-                           const Gpt2Config& config, KvCache* to) {
-  POT_RETURN_IF_ERROR(to->Extend(count));
-  const size_t row_bytes = static_cast<size_t>(config.n_embd) *
-                           (from.type() == KvType::kF16 ? 2 : 4);
-  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
-    for (int64_t position = 0; position < count; ++position) {
-      std::memcpy(to->Key(layer, position), from.Key(layer, position),
-                  row_bytes);
-      std::memcpy(to->Value(layer, position), from.Value(layer, position),
-                  row_bytes);
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
 
 ScheduledGeneration::ScheduledGeneration(std::unique_ptr<GenerateTask> task,
                                          absl::Time submitted)
@@ -140,9 +118,8 @@ absl::Status ScheduledGeneration::DeliverPrompt(absl::Time now) {
   MarkPrefilled(now);
   // Before the first token of any sequence can free the cache of the prompt.
   for (size_t i = 1; i < sequences_.size(); ++i) {
-    POT_RETURN_IF_ERROR(CopyPositions(*sequences_[0]->cache(), prompt_size(),
-                                      task_->model->config(),
-                                      sequences_[i]->cache()));
+    POT_RETURN_IF_ERROR(sequences_[i]->cache()->CopyFrom(
+        *sequences_[0]->cache(), prompt_size()));
   }
   if (task_->prompt_logprobs.has_value()) {
     task_->sink->OnPrompt(std::move(prompt_logprobs_));

@@ -1,7 +1,6 @@
 #include "engine/gpt2/kv_cache.h"
 
 #include <cstring>
-#include <set>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -92,39 +91,67 @@ TEST(KvCacheTest, ExtendStopsAtTheCapacity) {
 }
 
 TEST(KvCacheTest, RowsDoNotOverlapAndKeepTheirContent) {
+  constexpr int64_t kPositions = 40, kRowsPerPosition = 3 * 2 * 2;
   for (const KvType type : {KvType::kF16, KvType::kF32}) {
-    const size_t row_bytes = 10 * (type == KvType::kF16 ? 2 : 4);
-    auto created = KvCache::Create(SmallConfig(), type, 40,
+    const size_t row_bytes = 5 * (type == KvType::kF16 ? 2 : 4);
+    auto created = KvCache::Create(SmallConfig(), type, kPositions,
                                    std::make_shared<KvBudget>(1 << 30));
     ASSERT_TRUE(created.ok());
     KvCache& cache = **created;
-    const auto row = [&](int64_t layer, int64_t t, bool value) {
-      return static_cast<uint8_t*>(value ? cache.Value(layer, t)
-                                         : cache.Key(layer, t));
+    const auto row = [&](int64_t t, int64_t i) {
+      const int64_t layer = i / 4, head = i / 2 % 2;
+      return static_cast<uint8_t*>(i % 2 == 0 ? cache.Key(layer, head, t)
+                                              : cache.Value(layer, head, t));
     };
     // Grown in steps: rows stay where they are.
-    std::set<uint8_t*> begins;
-    for (int64_t t = 0; t < 40; ++t) {
+    for (int64_t t = 0; t < kPositions; ++t) {
       ASSERT_TRUE(cache.Extend(1).ok());
-      for (int64_t layer = 0; layer < 3; ++layer) {
-        for (const bool value : {false, true}) {
-          std::memset(row(layer, t, value), t * 6 + layer * 2 + value,
-                      row_bytes);
-          EXPECT_TRUE(begins.insert(row(layer, t, value)).second);
-        }
+      for (int64_t i = 0; i < kRowsPerPosition; ++i) {
+        const int64_t id = t * kRowsPerPosition + i;
+        std::memset(row(t, i), id % 256, row_bytes - 1);
+        row(t, i)[row_bytes - 1] = id / 256;
       }
     }
-    for (int64_t t = 0; t < 40; ++t) {
-      for (int64_t layer = 0; layer < 3; ++layer) {
-        for (const bool value : {false, true}) {
-          for (size_t i = 0; i < row_bytes; ++i) {
-            ASSERT_EQ(row(layer, t, value)[i],
-                      static_cast<uint8_t>(t * 6 + layer * 2 + value));
-          }
+    for (int64_t t = 0; t < kPositions; ++t) {
+      for (int64_t i = 0; i < kRowsPerPosition; ++i) {
+        const int64_t id = t * kRowsPerPosition + i;
+        for (size_t byte = 0; byte + 1 < row_bytes; ++byte) {
+          ASSERT_EQ(row(t, i)[byte], id % 256) << t << " " << i;
+        }
+        ASSERT_EQ(row(t, i)[row_bytes - 1], id / 256) << t << " " << i;
+        // Positions of a block are contiguous.
+        if (t % KvCache::kBlockPositions != 0) {
+          EXPECT_EQ(row(t, i), row(t - 1, i) + row_bytes);
         }
       }
     }
   }
+}
+
+TEST(KvCacheTest, CopyFromTakesOverABeginning) {
+  const auto budget = std::make_shared<KvBudget>(1 << 30);
+  const auto create = [&](KvType type) {
+    return *KvCache::Create(SmallConfig(), type, 50, budget);
+  };
+  const auto from = create(KvType::kF16), to = create(KvType::kF16);
+  ASSERT_TRUE(from->Extend(30).ok());
+  for (int64_t t = 0; t < 30; ++t) {
+    std::memset(from->Key(2, 1, t), t + 1, 10);
+    std::memset(from->Value(0, 0, t), t + 101, 10);
+  }
+  EXPECT_EQ(to->CopyFrom(*from, 31).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(to->CopyFrom(*from, -1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(create(KvType::kF32)->CopyFrom(*from, 3).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(to->length(), 0);
+  ASSERT_TRUE(to->CopyFrom(*from, 20).ok());
+  EXPECT_EQ(to->length(), 20);
+  for (int64_t t = 0; t < 20; ++t) {
+    EXPECT_EQ(std::memcmp(to->Key(2, 1, t), from->Key(2, 1, t), 10), 0);
+    EXPECT_EQ(std::memcmp(to->Value(0, 0, t), from->Value(0, 0, t), 10), 0);
+  }
+  EXPECT_EQ(to->CopyFrom(*from, 1).code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(KvCacheTest, FitsModelsOfItsShapeOnly) {
@@ -134,9 +161,10 @@ TEST(KvCacheTest, FitsModelsOfItsShapeOnly) {
   ASSERT_TRUE(cache.ok());
   EXPECT_TRUE((*cache)->Fits(config));
   for (int64_t Gpt2Config::*field :
-       {&Gpt2Config::n_layer, &Gpt2Config::n_embd, &Gpt2Config::n_positions}) {
+       {&Gpt2Config::n_layer, &Gpt2Config::n_head, &Gpt2Config::n_embd,
+        &Gpt2Config::n_positions}) {
     Gpt2Config other = config;
-    other.*field -= 1;
+    other.*field /= 2;
     EXPECT_FALSE((*cache)->Fits(other));
   }
 }
