@@ -1,0 +1,110 @@
+// What every call has, whatever it asks for.
+#ifndef POT_SERVER_RPC_CALL_H_
+#define POT_SERVER_RPC_CALL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "engine/base/mutex.h"
+#include "engine/loaded_model.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "server/observability/log.h"
+#include "server/serving/generate_task.h"
+#include "server/serving/generation_scheduler.h"
+#include "server/serving/model_repository.h"
+
+namespace pot {
+
+// Counts running calls and refuses new ones while the server drains.
+class CallTracker {
+ public:
+  // UNAVAILABLE (DRAINING) after BeginDrain().
+  absl::Status Enter();
+  void Leave();
+
+  void BeginDrain();
+  // Waits until no call is running; false when `deadline` came first.
+  bool WaitUntilIdle(absl::Time deadline);
+
+  int64_t running() const;
+
+ private:
+  mutable Mutex mutex_;
+  CondVar idle_;
+  int64_t running_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// What the services work with. All outlive the gRPC server.
+struct ServiceContext {
+  ModelRepository* repository = nullptr;
+  GenerationScheduler* scheduler = nullptr;
+  CallTracker* calls = nullptr;
+  // ModelIdentity.engine of quantized models: "pot/0.1.0 avx2 affine".
+  std::string engine;
+};
+
+// One call, from its beginning to its line in the log.
+class Call {
+ public:
+  // `method` as the log shows it.
+  Call(CallTracker* calls, absl::string_view method);
+  // Ends it as CANCELLED if nobody did.
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // First; after an error only End() may follow.
+  absl::Status Enter();
+
+  void SetRequestId(const std::string& request_id);
+  void SetModel(const LoadedModel& model);
+  void SetUsage(const TaskUsage& usage, const TaskTimings& timings);
+
+  // Since the call began.
+  absl::Duration elapsed() const { return absl::Now() - start_; }
+
+  // Logs the call, counts it as over, and gives the status to finish with.
+  // Once.
+  grpc::Status End(const absl::Status& status);
+
+ private:
+  CallTracker* const calls_;
+  const absl::Time start_;
+  bool entered_ = false;
+  bool ended_ = false;
+  RequestRecord record_;
+};
+
+// How long a client waits, in the scheduler's terms.
+class Patience {
+ public:
+  // `scheduler` outlives the call.
+  Patience(GenerationScheduler* scheduler,
+           const grpc::CallbackServerContext& rpc);
+
+  // From the reactor's OnCancel, which gRPC also calls when the deadline
+  // passes: the scheduler tells the two apart.
+  void OnCancel();
+
+  // InfiniteFuture when the client set none.
+  absl::Time deadline() const { return deadline_; }
+  const std::shared_ptr<std::atomic<bool>>& cancelled() const {
+    return cancelled_;
+  }
+
+ private:
+  GenerationScheduler* const scheduler_;
+  const absl::Time deadline_;
+  const std::shared_ptr<std::atomic<bool>> cancelled_;
+};
+
+}  // namespace pot
+
+#endif  // POT_SERVER_RPC_CALL_H_

@@ -1,0 +1,224 @@
+#include "server/server.h"
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "engine/base/status_macros.h"
+#include "engine/inference_engine.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/loaded_model.h"
+#include "grpc/health/v1/health.pb.h"
+#include "grpc/support/log.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "server/observability/log.h"
+#include "server/rpc/call.h"
+#include "server/rpc/inference_service.h"
+#include "server/rpc/model_health.h"
+#include "server/rpc/wire.h"
+#include "server/serving/generation_scheduler.h"
+#include "server/serving/model_repository.h"
+
+namespace pot {
+namespace {
+
+// The services that "" stands for.
+constexpr const char* kServices[] = {"", "pot.v1.InferenceService",
+                                     "pot.v1.ModelService"};
+
+// Dead connections are noticed within a minute and a half; clients may ping
+// that often, too.
+constexpr int kKeepaliveMs = 60000;
+constexpr int kKeepaliveTimeoutMs = 20000;
+constexpr int kMinClientPingMs = 10000;
+
+// How long watchers get to see NOT_SERVING before their streams are cut.
+constexpr auto kShutdownGrace = std::chrono::milliseconds(200);
+
+void LogFromGrpc(gpr_log_func_args* args) {
+  const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR
+                             ? LogLevel::kWarning
+                             : LogLevel::kDebug;
+  Log(level, "grpc", {{"text", args->message}});
+}
+
+// What gRPC and protobuf keep per process.
+void InitProcess() {
+  static const bool done = [] {
+    gpr_set_log_function(&LogFromGrpc);
+    SilenceProtobufUtf8Errors();
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // Links the file, so that reflection can describe the service.
+    return ::grpc::health::v1::HealthCheckRequest::descriptor() != nullptr;
+  }();
+  static_cast<void>(done);
+}
+
+absl::StatusOr<const KernelTable*> ChooseKernels(const std::string& name) {
+  return name.empty() ? KernelTableFromEnvironment() : FindKernelTable(name);
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  absl::Status Start(const ServerConfig& config);
+  ~Impl();
+
+  int port() const { return port_; }
+  void LoadModels();
+  bool Drain(absl::Time deadline);
+
+ private:
+  absl::Status Listen(const ServerConfig& config);
+  grpc::HealthCheckServiceInterface* health() {
+    return grpc_server_->GetHealthCheckService();
+  }
+
+  // In the order of construction; the gRPC server goes first, while what its
+  // calls use is still there.
+  CallTracker calls_;
+  std::unique_ptr<ModelRepository> repository_;
+  std::unique_ptr<InferenceEngine> engine_;
+  std::unique_ptr<GenerationScheduler> scheduler_;
+  std::unique_ptr<InferenceService> inference_;
+  std::unique_ptr<grpc::Server> grpc_server_;
+  std::unique_ptr<ModelHealth> model_health_;
+  std::shared_ptr<ModelRepository::Subscription> health_events_;
+  int port_ = 0;
+};
+
+absl::Status Server::Impl::Start(const ServerConfig& config) {
+  InitProcess();
+  POT_ASSIGN_OR_RETURN(const KernelTable* kernels,
+                       ChooseKernels(config.kernel));
+  ModelRepositoryOptions options;
+  options.root = config.repository;
+  options.import_root = config.import_root;
+  options.load.kernels = kernels;
+  options.load.activations = config.activations;
+  options.max_resident_bytes = config.max_model_memory;
+  POT_ASSIGN_OR_RETURN(repository_, ModelRepository::Open(std::move(options)));
+  engine_ = std::make_unique<InferenceEngine>(config.threads, config.kv_memory);
+
+  SchedulerOptions scheduling;
+  scheduling.max_waiting_tasks = config.max_waiting_tasks;
+  scheduling.max_waiting_tokens = config.max_waiting_tokens;
+  scheduling.max_running_sequences = config.max_running_sequences;
+  scheduling.prefill_chunk_tokens = config.prefill_chunk_tokens;
+  scheduler_ = std::make_unique<GenerationScheduler>(engine_.get(), scheduling);
+  scheduler_->Start();
+
+  ServiceContext context;
+  context.repository = repository_.get();
+  context.scheduler = scheduler_.get();
+  context.calls = &calls_;
+  context.engine =
+      absl::StrCat(absl::StrReplaceAll(kEngineVersion, {{" ", "/"}}), " ",
+                   kernels->name, " ", ActivationModeName(config.activations));
+  inference_ = std::make_unique<InferenceService>(context);
+  POT_RETURN_IF_ERROR(Listen(config));
+  Log(LogLevel::kInfo, "listening",
+      {{"address", config.listen},
+       {"port", absl::StrCat(port_)},
+       {"engine", context.engine},
+       {"threads", absl::StrCat(config.threads)}});
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::Listen(const ServerConfig& config) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(),
+                           &port_);
+  builder.RegisterService(inference_.get());
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_size));
+  // Otherwise two servers could share a port and each get half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(config.max_concurrent_streams));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
+  grpc_server_ = builder.BuildAndStart();
+  if (grpc_server_ == nullptr || (port_ == 0 && config.listen[0] != 'u')) {
+    return absl::UnavailableError(absl::StrCat(
+        "--listen: cannot listen on ", config.listen,
+        "; is the address one of this host's, and the port not in use?"));
+  }
+  if (config.listen.compare(0, 5, "unix:") == 0) port_ = 0;
+  for (const char* service : kServices) {
+    health()->SetServingStatus(service, false);
+  }
+  model_health_ = std::make_unique<ModelHealth>(health());
+  health_events_ = repository_->Watch(
+      "", [this](const ModelEvent& event) { model_health_->OnEvent(event); });
+  return absl::OkStatus();
+}
+
+void Server::Impl::LoadModels() {
+  repository_->LoadServed();
+  const absl::StatusOr<std::vector<ModelVersionInfo>> versions =
+      repository_->List("");
+  if (!versions.ok()) {
+    Log(LogLevel::kError, "cannot list the repository",
+        {{"error", std::string(versions.status().message())}});
+  } else {
+    for (const ModelVersionInfo& version : *versions) {
+      const bool failed = version.state == ModelVersionState::kFailed;
+      Log(failed ? LogLevel::kError : LogLevel::kInfo, "model",
+          {{"model", version.name},
+           {"version", absl::StrCat(version.version)},
+           {"state", std::string(ModelVersionStateName(version.state))},
+           {"format", version.format},
+           {"resident_bytes", absl::StrCat(version.resident_bytes)},
+           {"error", version.state_message}});
+    }
+  }
+  // No effect once Drain() began.
+  for (const char* service : kServices) {
+    health()->SetServingStatus(service, true);
+  }
+}
+
+bool Server::Impl::Drain(absl::Time deadline) {
+  health()->Shutdown();
+  calls_.BeginDrain();
+  const bool idle = calls_.WaitUntilIdle(deadline);
+  scheduler_->BeginDrain();
+  scheduler_->FinishDrain(deadline);
+  grpc_server_->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  return idle;
+}
+
+Server::Impl::~Impl() {
+  health_events_.reset();
+  if (grpc_server_ == nullptr) return;
+  grpc_server_->Shutdown(std::chrono::system_clock::now());
+  grpc_server_->Wait();
+  grpc_server_.reset();
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const ServerConfig& config) {
+  auto impl = std::make_unique<Impl>();
+  POT_RETURN_IF_ERROR(impl->Start(config));
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+int Server::port() const { return impl_->port(); }
+void Server::LoadModels() { impl_->LoadModels(); }
+bool Server::Drain(absl::Time deadline) { return impl_->Drain(deadline); }
+
+}  // namespace pot

@@ -1,0 +1,230 @@
+#include "server/server_config.h"
+
+#include <algorithm>
+#include <limits>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "engine/base/status_macros.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/loaded_model.h"
+#include "server/command_line.h"
+#include "server/listen_address.h"
+
+namespace pot {
+namespace {
+
+constexpr int64_t kMaxBytes = int64_t{1} << 46;
+constexpr int64_t kMaxCount = int64_t{1} << 31;
+
+std::vector<Setting> Settings() {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  return {
+      {"listen", "127.0.0.1:8500",
+       "Address: HOST:PORT, [V6]:PORT or unix:PATH; port 0 takes a free one"},
+      {"port-file", "", "File to write the port to once it is open"},
+      {"repository", "", "Directory of the models (required)"},
+      {"import-root", "", "Directory below which ImportModel may read"},
+      {"allow-insecure", "false",
+       "Listen without TLS on an address that other hosts can reach"},
+      {"threads", absl::StrCat(std::min(cores, 256u)),
+       "Threads that compute, 1 to 256"},
+      {"kernel", "",
+       "scalar, shift, avx2, avx512vnni, avx512vbmi or auto; unset: "
+       "$POT_KERNEL, or else auto"},
+      {"activations", "affine", "8-bit activations: affine or symmetric"},
+      {"kv-memory", "1GiB", "Memory of all KV caches: bytes, KiB, MiB, GiB"},
+      {"max-model-memory", "0", "Memory of all weights; 0: no limit"},
+      {"max-waiting-tasks", "256", "Calls that may wait"},
+      {"max-waiting-tokens", "262144", "Prompt tokens of calls that may wait"},
+      {"max-running-sequences", "32", "Sequences computed together"},
+      {"prefill-chunk-tokens", "128",
+       "Prompt tokens computed in one step beside running streams"},
+      {"max-message-size", "4MiB", "Largest request"},
+      {"max-concurrent-streams", "256", "Calls of one connection at a time"},
+      {"drain-timeout", "30s", "How long running calls may finish on SIGTERM"},
+      {"log-level", "info", "debug, info, warning, error or off"},
+      {"log-format", "text", "text or json"},
+  };
+}
+
+// Reads settings and keeps what is wrong with them.
+class Reader {
+ public:
+  explicit Reader(const SettingValues& values) : values_(values) {}
+
+  const std::string& Text(const std::string& name) const {
+    return values_.at(name);
+  }
+
+  int64_t Count(const std::string& name, int64_t low, int64_t high) {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(Text(name), &value) && value >= low && value <= high) {
+      return value;
+    }
+    Wrong(name, absl::StrCat("must be a number in [", low, ", ", high, "]"));
+    return low;
+  }
+
+  int64_t Bytes(const std::string& name, int64_t low, int64_t high) {
+    const absl::StatusOr<int64_t> value = ParseBytes(Text(name));
+    if (value.ok() && *value >= low && *value <= high) return *value;
+    Wrong(name, absl::StrCat("must be bytes in [", low, ", ", high,
+                             "], such as 64MiB"));
+    return low;
+  }
+
+  bool Flag(const std::string& name) {
+    bool value = false;
+    if (!absl::SimpleAtob(Text(name), &value)) {
+      Wrong(name, "must be true or false");
+    }
+    return value;
+  }
+
+  absl::Duration Seconds(const std::string& name, absl::Duration high) {
+    absl::Duration value;
+    if (absl::ParseDuration(Text(name), &value) &&
+        value >= absl::ZeroDuration() && value <= high) {
+      return value;
+    }
+    Wrong(name, absl::StrCat("must be a time in [0s, ",
+                             absl::FormatDuration(high), "], such as 30s"));
+    return absl::ZeroDuration();
+  }
+
+  template <typename T>
+  T Take(const std::string& name, absl::StatusOr<T> value) {
+    if (value.ok()) return *std::move(value);
+    Wrong(name, value.status().message());
+    return T();
+  }
+
+  void Wrong(const std::string& name, absl::string_view complaint) {
+    errors_.push_back(
+        absl::StrCat("--", name, ": ", complaint, "; the given value is \"",
+                     absl::CEscape(Text(name).substr(0, 100)), "\""));
+  }
+
+  const std::vector<std::string>& errors() const { return errors_; }
+
+ private:
+  const SettingValues& values_;
+  std::vector<std::string> errors_;
+};
+
+absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
+  Reader reader(values);
+  ServerConfig config;
+  config.listen = reader.Text("listen");
+  config.port_file = reader.Text("port-file");
+  config.repository = reader.Text("repository");
+  if (config.repository.empty()) {
+    reader.Wrong("repository", "is required: the directory of the models");
+  }
+  config.import_root = reader.Text("import-root");
+  config.allow_insecure = reader.Flag("allow-insecure");
+  const absl::Status address =
+      CheckListenAddress(config.listen, config.allow_insecure);
+  if (!address.ok()) reader.Wrong("listen", address.message());
+  config.threads = static_cast<int>(reader.Count("threads", 1, 256));
+  config.kernel = reader.Text("kernel");
+  if (!config.kernel.empty()) {
+    reader.Take("kernel", FindKernelTable(config.kernel));
+  }
+  config.activations = reader.Take(
+      "activations", ParseActivationMode(reader.Text("activations")));
+  if (config.activations == ActivationMode::kFloat) {
+    reader.Wrong("activations",
+                 "must be affine or symmetric; float is for measuring");
+  }
+  config.kv_memory = reader.Bytes("kv-memory", 1 << 16, kMaxBytes);
+  config.max_model_memory = reader.Bytes("max-model-memory", 0, kMaxBytes);
+  config.max_waiting_tasks = reader.Count("max-waiting-tasks", 1, kMaxCount);
+  config.max_waiting_tokens = reader.Count("max-waiting-tokens", 1, kMaxCount);
+  config.max_running_sequences = reader.Count("max-running-sequences", 1, 4096);
+  config.prefill_chunk_tokens =
+      reader.Count("prefill-chunk-tokens", 1, 1 << 20);
+  config.max_message_size = reader.Bytes("max-message-size", 1 << 10, 64 << 20);
+  config.max_concurrent_streams =
+      reader.Count("max-concurrent-streams", 1, 1 << 20);
+  config.drain_timeout = reader.Seconds("drain-timeout", absl::Hours(24));
+  config.log_level =
+      reader.Take("log-level", ParseLogLevel(reader.Text("log-level")));
+  config.log_format =
+      reader.Take("log-format", ParseLogFormat(reader.Text("log-format")));
+  if (!reader.errors().empty()) {
+    return absl::InvalidArgumentError(absl::StrJoin(reader.errors(), "\n"));
+  }
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
+  constexpr std::pair<absl::string_view, int64_t> kUnits[] = {
+      {"KiB", int64_t{1} << 10},
+      {"MiB", int64_t{1} << 20},
+      {"GiB", int64_t{1} << 30},
+  };
+  absl::string_view digits = text;
+  int64_t unit = 1;
+  for (const auto& [suffix, bytes] : kUnits) {
+    if (digits.size() > suffix.size() &&
+        digits.substr(digits.size() - suffix.size()) == suffix) {
+      digits.remove_suffix(suffix.size());
+      unit = bytes;
+      break;
+    }
+  }
+  int64_t value = 0;
+  const bool plain =
+      !digits.empty() && std::all_of(digits.begin(), digits.end(), [](char c) {
+        return absl::ascii_isdigit(static_cast<unsigned char>(c));
+      });
+  if (!plain || !absl::SimpleAtoi(digits, &value) ||
+      value > std::numeric_limits<int64_t>::max() / unit) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no size in bytes: \"", absl::CEscape(text.substr(0, 100)), "\""));
+  }
+  return value * unit;
+}
+
+absl::StatusOr<ServerCommand> ParseServerCommand(
+    const std::vector<std::string>& arguments,
+    const std::function<const char*(const char*)>& environment) {
+  POT_ASSIGN_OR_RETURN(
+      const CommandLine line,
+      ParseCommandLine("pot-server",
+                       "Serves power-of-two quantized GPT-2 models over gRPC.",
+                       "POT_SERVER_", Settings(), arguments, environment));
+  ServerCommand command;
+  if (!line.help.empty()) {
+    command.text = line.help;
+    return command;
+  }
+  if (line.version) {
+    command.text = absl::StrCat(kEngineVersion, "\n");
+    return command;
+  }
+  POT_ASSIGN_OR_RETURN(ServerConfig config, ReadConfig(line.values));
+  if (line.print_config) {
+    for (const Setting& setting : Settings()) {
+      absl::StrAppend(&command.text, setting.name, " = \"",
+                      absl::StrReplaceAll(line.values.at(setting.name),
+                                          {{"\\", "\\\\"}, {"\"", "\\\""}}),
+                      "\"\n");
+    }
+    return command;
+  }
+  command.config = std::move(config);
+  return command;
+}
+
+}  // namespace pot

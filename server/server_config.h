@@ -1,0 +1,63 @@
+#ifndef POT_SERVER_SERVER_CONFIG_H_
+#define POT_SERVER_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/quant/activation.h"
+#include "server/observability/log.h"
+
+namespace pot {
+
+// All settings of a server, checked.
+struct ServerConfig {
+  std::string listen;     // host:port, [v6]:port or unix:path
+  std::string port_file;  // empty: none
+  std::string repository;
+  std::string import_root;  // empty: no imports
+  bool allow_insecure = false;
+  int threads = 1;
+  std::string kernel;  // empty: $POT_KERNEL, or else the fastest
+  ActivationMode activations = ActivationMode::kAffine;
+  int64_t kv_memory = 0;         // bytes
+  int64_t max_model_memory = 0;  // bytes; 0: no limit
+  int64_t max_waiting_tasks = 0;
+  int64_t max_waiting_tokens = 0;
+  int64_t max_running_sequences = 0;
+  int64_t prefill_chunk_tokens = 0;
+  int64_t max_message_size = 0;  // bytes
+  int64_t max_concurrent_streams = 0;
+  absl::Duration drain_timeout;
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// What the command line asks for.
+struct ServerCommand {
+  // Set: run a server.
+  std::optional<ServerConfig> config;
+  // Otherwise: print this and exit with 0 (--help, --version, --print-config).
+  std::string text;
+};
+
+// Each setting comes from its flag, or else from the environment
+// (--kv-memory: POT_SERVER_KV_MEMORY), or else from the file that --config or
+// POT_SERVER_CONFIG names (lines "kv-memory = 1GiB", as --print-config writes),
+// or else from its default. `arguments` are without the program's name.
+// INVALID_ARGUMENT lists everything that is wrong, a line each.
+absl::StatusOr<ServerCommand> ParseServerCommand(
+    const std::vector<std::string>& arguments,
+    const std::function<const char*(const char*)>& environment);
+
+// "512", "64KiB", "1MiB", "2GiB"; INVALID_ARGUMENT otherwise or beyond int64.
+absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
+
+}  // namespace pot
+
+#endif  // POT_SERVER_SERVER_CONFIG_H_
