@@ -2,41 +2,28 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
-#include "server/serving/error_details.h"
 #include "server/serving/round_plan.h"
 #include "server/serving/scheduled_generation.h"
 #include "server/serving/scheduled_score.h"
 #include "server/serving/scheduled_task.h"
+#include "server/serving/scheduler_errors.h"
 #include "server/serving/step_runner.h"
 #include "server/serving/task_checks.h"
+#include "server/serving/task_queue.h"
 
 namespace pot {
 namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 using Tasks = std::vector<std::unique_ptr<ScheduledTask>>;
-
-absl::Status Exhausted(const std::string& reason, absl::string_view message,
-                       int64_t limit, int64_t value,
-                       std::optional<absl::Duration> retry_after) {
-  return WithDetails(
-      absl::ResourceExhaustedError(absl::StrCat(
-          message, "; the limit is ", limit, ", the value would be ", value)),
-      {.reason = reason,
-       .metadata = {{"limit", absl::StrCat(limit)},
-                    {"value", absl::StrCat(value)}},
-       .retry_after = retry_after});
-}
 
 // When the steady clock will have advanced by deadline - now.
 SteadyTime SteadyDeadline(absl::Time deadline, absl::Time now) {
@@ -57,7 +44,10 @@ bool IsPast(SteadyTime deadline) {
 class GenerationScheduler::Impl {
  public:
   Impl(InferenceEngine* engine, SchedulerOptions options)
-      : engine_(engine), options_(std::move(options)) {}
+      : engine_(engine),
+        options_(std::move(options)),
+        waiting_(options_.max_waiting_tasks, options_.max_waiting_tokens,
+                 options_.retry_after) {}
   ~Impl();
 
   const SchedulerOptions& options() const { return options_; }
@@ -72,8 +62,6 @@ class GenerationScheduler::Impl {
  private:
   void ThreadMain();
   absl::Status CheckFits(const ScheduledTask& task) const;
-  absl::Status DrainingError() const;
-  absl::Status AdmissionError(const absl::Status& status) const;
   // True when all tasks are gone, false at `deadline`.
   bool WaitUntilEmpty(SteadyTime deadline);
 
@@ -85,8 +73,6 @@ class GenerationScheduler::Impl {
   void RunSteps(RoundPlan* plan, bool* worked);
   // Destroys running tasks that have ended, publishes the statistics.
   void Reap();
-  // Takes waiting tasks out: all, or those that are not alive at `now`.
-  Tasks TakeWaiting(bool all, absl::Time now);
   void EndAll(const absl::Status& status);
   int64_t RunningSequences() const;
   absl::Time NearestDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -104,9 +90,8 @@ class GenerationScheduler::Impl {
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool drain_over_ ABSL_GUARDED_BY(mutex_) = false;
-  // Front first. Only the thread that runs rounds takes tasks out.
-  std::deque<std::unique_ptr<ScheduledTask>> waiting_ ABSL_GUARDED_BY(mutex_);
-  int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Only the thread that runs rounds takes tasks out.
+  TaskQueue waiting_ ABSL_GUARDED_BY(mutex_);
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;  // accepted, not destroyed
   int64_t running_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t parked_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -157,35 +142,18 @@ void GenerationScheduler::Impl::ThreadMain() {
   }
 }
 
-absl::Status GenerationScheduler::Impl::DrainingError() const {
-  return WithDetails(
-      absl::UnavailableError("the server is draining and takes no new calls"),
-      {.reason = "DRAINING", .retry_after = options_.retry_after});
-}
-
 absl::Status GenerationScheduler::Impl::CheckFits(
     const ScheduledTask& task) const {
   if (task.live_sequences() > options_.max_running_sequences) {
-    return WithDetails(
-        absl::InvalidArgumentError(
-            absl::StrCat("the call generates ", task.live_sequences(),
-                         " sequences; the server runs at most ",
-                         options_.max_running_sequences, " at the same time")),
-        {.reason = "INVALID_FIELD",
-         .metadata = {{"limit", absl::StrCat(options_.max_running_sequences)},
-                      {"value", absl::StrCat(task.live_sequences())}},
-         .field = "sampling.best_of"});
+    return TooManySequencesError(options_.max_running_sequences,
+                                 task.live_sequences());
   }
   const int64_t capacity = engine_->kv_budget()->capacity_bytes();
   if (task.kv_bytes() > capacity) {
-    return Exhausted("KV_MEMORY",
-                     "the call needs more bytes of KV memory than there are",
-                     capacity, task.kv_bytes(), std::nullopt);
-  }
-  if (task.queued_tokens() > options_.max_waiting_tokens) {
-    return Exhausted("QUEUED_TOKENS", "the call has more tokens than may wait",
-                     options_.max_waiting_tokens, task.queued_tokens(),
-                     std::nullopt);
+    return ExhaustedError("KV_MEMORY",
+                          "the call needs more bytes of KV memory than there "
+                          "are",
+                          capacity, task.kv_bytes(), std::nullopt);
   }
   return absl::OkStatus();
 }
@@ -193,22 +161,9 @@ absl::Status GenerationScheduler::Impl::CheckFits(
 absl::Status GenerationScheduler::Impl::Submit(
     std::unique_ptr<ScheduledTask> task) {
   POT_RETURN_IF_ERROR(CheckFits(*task));
-  const int64_t tokens = task->queued_tokens();
   MutexLock lock(&mutex_);
-  if (draining_ || stop_) return DrainingError();
-  const int64_t tasks = static_cast<int64_t>(waiting_.size()) + 1;
-  if (tasks > options_.max_waiting_tasks) {
-    return Exhausted("QUEUE_FULL", "too many calls are waiting",
-                     options_.max_waiting_tasks, tasks, options_.retry_after);
-  }
-  if (waiting_tokens_ + tokens > options_.max_waiting_tokens) {
-    return Exhausted("QUEUED_TOKENS",
-                     "the calls that are waiting have too many tokens",
-                     options_.max_waiting_tokens, waiting_tokens_ + tokens,
-                     options_.retry_after);
-  }
-  waiting_.push_back(std::move(task));
-  waiting_tokens_ += tokens;
+  if (draining_ || stop_) return DrainingError(options_.retry_after);
+  POT_RETURN_IF_ERROR(waiting_.Push(&task));
   ++unfinished_;
   woken_ = true;
   wake_.NotifyAll();
@@ -262,52 +217,30 @@ void GenerationScheduler::Impl::RunSteps(RoundPlan* plan, bool* worked) {
 bool GenerationScheduler::Impl::EndDeadTasks() {
   const absl::Time now = options_.now();
   bool over;
+  Tasks dead;
   {
     MutexLock lock(&mutex_);
     over = drain_over_;
+    dead = over ? waiting_.TakeAll() : waiting_.TakeDead(now);
   }
   bool ended = false;
   for (const auto& task : running_) {
-    const absl::Status status = over ? DrainingError() : task->CheckAlive(now);
+    const absl::Status status =
+        over ? DrainingError(options_.retry_after) : task->CheckAlive(now);
     if (status.ok()) continue;
     task->End(status, now);
     ended = true;
   }
-  Tasks dead = TakeWaiting(over, now);
   for (const auto& task : dead) {
-    // A cancellation is never taken back, nor is time.
-    task->End(over ? DrainingError() : task->CheckAlive(now), now);
+    // Still so: a cancellation is never taken back.
+    task->End(
+        over ? DrainingError(options_.retry_after) : task->CheckAlive(now),
+        now);
     ended = true;
   }
   Destroy(std::move(dead));
   if (ended) Reap();
   return ended;
-}
-
-Tasks GenerationScheduler::Impl::TakeWaiting(bool all, absl::Time now) {
-  Tasks taken;
-  MutexLock lock(&mutex_);
-  std::deque<std::unique_ptr<ScheduledTask>> rest;
-  for (auto& task : waiting_) {
-    if (all || !task->CheckAlive(now).ok()) {
-      waiting_tokens_ -= task->queued_tokens();
-      taken.push_back(std::move(task));
-    } else {
-      rest.push_back(std::move(task));
-    }
-  }
-  waiting_.swap(rest);
-  return taken;
-}
-
-absl::Status GenerationScheduler::Impl::AdmissionError(
-    const absl::Status& status) const {
-  if (!absl::IsResourceExhausted(status)) {
-    return WithDetails(absl::InternalError(status.message()),
-                       {.reason = "INTERNAL"});
-  }
-  return WithDetails(
-      status, {.reason = "KV_MEMORY", .retry_after = options_.retry_after});
 }
 
 bool GenerationScheduler::Impl::AdmitWaiting() {
@@ -317,7 +250,7 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
     {
       MutexLock lock(&mutex_);
       if (waiting_.empty()) return worked;
-      head = waiting_.front().get();
+      head = waiting_.front();
     }
     if (RunningSequences() + head->live_sequences() >
         options_.max_running_sequences) {
@@ -330,16 +263,14 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
     std::unique_ptr<ScheduledTask> task;
     {
       MutexLock lock(&mutex_);
-      task = std::move(waiting_.front());
-      waiting_.pop_front();
-      waiting_tokens_ -= task->queued_tokens();
+      task = waiting_.PopFront();
     }
     worked = true;
     if (status.ok()) {
       running_.push_back(std::move(task));
       continue;
     }
-    task->End(AdmissionError(status), options_.now());
+    task->End(AdmissionError(status, options_.retry_after), options_.now());
     Tasks failed;
     failed.push_back(std::move(task));
     Destroy(std::move(failed));
@@ -380,18 +311,19 @@ void GenerationScheduler::Impl::Destroy(Tasks tasks) {
 
 void GenerationScheduler::Impl::EndAll(const absl::Status& status) {
   const absl::Time now = options_.now();
-  Tasks waiting = TakeWaiting(/*all=*/true, now);
+  Tasks waiting;
+  {
+    MutexLock lock(&mutex_);
+    waiting = waiting_.TakeAll();
+  }
   for (const auto& task : running_) task->End(status, now);
   for (const auto& task : waiting) task->End(status, now);
   Destroy(std::move(waiting));
 }
 
 absl::Time GenerationScheduler::Impl::NearestDeadline() {
-  absl::Time nearest = absl::InfiniteFuture();
+  absl::Time nearest = waiting_.NearestDeadline();
   for (const auto& task : running_) {
-    nearest = std::min(nearest, task->deadline());
-  }
-  for (const auto& task : waiting_) {
     nearest = std::min(nearest, task->deadline());
   }
   return nearest;
@@ -445,8 +377,8 @@ bool GenerationScheduler::Impl::WaitUntilEmpty(SteadyTime deadline) {
 SchedulerStats GenerationScheduler::Impl::stats() const {
   MutexLock lock(&mutex_);
   SchedulerStats stats;
-  stats.waiting_tasks = static_cast<int64_t>(waiting_.size());
-  stats.waiting_tokens = waiting_tokens_;
+  stats.waiting_tasks = waiting_.size();
+  stats.waiting_tokens = waiting_.tokens();
   stats.running_sequences = running_sequences_;
   stats.parked_sequences = parked_sequences_;
   return stats;

@@ -45,9 +45,10 @@ int64_t LogitRows(const ForwardSpan& span) {
 // Tasks are checked before they run, so whatever the engine finds wrong with a
 // request is a bug, and not the caller's.
 absl::Status EngineError(const absl::Status& status) {
-  if (absl::IsResourceExhausted(status) || absl::IsDataLoss(status)) {
-    return status;
+  if (absl::IsResourceExhausted(status)) {
+    return WithDetails(status, {.reason = "KV_MEMORY"});
   }
+  if (absl::IsDataLoss(status)) return status;
   return WithDetails(
       absl::InternalError(absl::StrCat("engine step: ", status.message())),
       {.reason = "INTERNAL"});
