@@ -12,13 +12,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/model_weights.h"
 #include "engine/gpt2/quantize_model.h"
-#include "engine/inference_engine.h"
+#include "engine/loaded_model.h"
 #include "server/serving/alias_store.h"
+#include "server/serving/model_event.h"
 #include "server/serving/model_version.h"
+#include "server/serving/version_diff.h"
 
 namespace pot {
 
@@ -31,30 +34,17 @@ struct ModelRepositoryOptions {
   int64_t max_resident_bytes = 0;
 };
 
-struct ModelEvent {
-  enum class Kind { kSnapshot, kSnapshotDone, kChanged, kDeleted };
-  Kind kind = Kind::kChanged;
-  ModelVersionInfo version;
-  absl::Time time;
-};
-
-struct VersionDiff {
-  struct Tensor {
-    std::string name;
-    std::vector<int64_t> shape;
-    std::string left_format, left_granularity;
-    std::string right_format, right_granularity;
-    std::optional<int64_t> changed_codes;
-    double relative_squared_error = 0;
-    double max_absolute_difference = 0;
-  };
-  ModelVersionInfo left, right;
-  std::vector<Tensor> tensors;
-};
-
 // Thread-safe. Loading runs on the calling thread and never holds a lock that
 // Acquire() needs: requests are served from the old version meanwhile, and a
 // new one becomes visible by one pointer swap.
+//
+// Versions that another process writes below the root are found by the next
+// call that looks for them: List, Get, Load, Unload, Watch, Diff and changes of
+// aliases list the model's directory first, and Acquire does so before it
+// answers NOT_FOUND. Aliases are this repository's own: no other process may
+// write them meanwhile.
+//
+// Errors have details (error_details.h) with the reasons of proto/README.md.
 class ModelRepository {
  public:
   static absl::StatusOr<std::unique_ptr<ModelRepository>> Open(
@@ -70,27 +60,35 @@ class ModelRepository {
   // Any state; `name` alone falls back to the highest version.
   absl::StatusOr<ModelVersionInfo> Get(const ModelSelector& selector);
 
-  // Calls `observer` with the present state and then with every change, in
-  // order, until the returned handle is destroyed. Must not block or call back
-  // into the repository.
+  // Calls `observer` with the present state (kSnapshot each, one kSnapshotDone)
+  // and then with every change, in order, until the returned handle is
+  // destroyed, after which it is not called again. Must not block, call back
+  // into the repository or drop a pin. `name` need not exist; empty: all.
   class Subscription;
   std::shared_ptr<Subscription> Watch(
       absl::string_view name, std::function<void(const ModelEvent&)> observer);
 
   // Verifies, loads and warms on this thread, or waits for whoever is doing so,
   // until `deadline` (the loading goes on after it). OK at once when AVAILABLE.
+  // DATA_LOSS for wrong or corrupt files, RESOURCE_EXHAUSTED (MEMORY_BUDGET)
+  // beyond max_resident_bytes, UNAVAILABLE (DRAINING) while it is UNLOADING.
   absl::StatusOr<ModelVersionInfo> Load(const ModelSelector& selector,
                                         absl::Time deadline);
   // Refuses new requests, waits until `deadline` for running ones to drop their
-  // pins, frees the memory.
+  // pins, frees the memory. After DEADLINE_EXCEEDED it stays UNLOADING and is
+  // freed with the last pin; a further call waits on. OK when it is not loaded.
   absl::StatusOr<ModelVersionInfo> Unload(const ModelSelector& selector,
                                           absl::Time deadline);
-  // Loads, for every model, what its aliases name, or else its newest version;
-  // errors are kept in the versions' state_message. For start-up.
+  // Loads, for every model, what its aliases name, or else its newest version
+  // that loads; errors are kept in the versions' state_message. For start-up.
   void LoadServed();
 
+  // `change`: model, alias, to_version (0 removes), cause, actor, comment and
+  // time; see AliasStore::Apply. The target must be AVAILABLE.
   absl::StatusOr<AliasChange> SetAlias(AliasChange change,
                                        std::optional<int64_t> expected);
+  // Back to the version before the alias's last move, which is loaded first if
+  // need be. FAILED_PRECONDITION (NO_PREVIOUS_VERSION) when there is none.
   absl::StatusOr<AliasChange> RollbackAlias(AliasChange change,
                                             std::optional<int64_t> expected,
                                             absl::Time deadline);
@@ -98,22 +96,34 @@ class ModelRepository {
                                                         absl::string_view alias,
                                                         int64_t limit);
 
+  // RESOURCE_EXHAUSTED (DISK_BUDGET) when the root's file system has no room
+  // for `bytes` more.
+  absl::Status CheckDiskSpace(int64_t bytes) const;
+
   // A new version of what was staged (RegisterCheckpoint): manifest verified,
-  // loadable headers, then renamed. `version` 0: the next number.
+  // loadable headers, then renamed. `version` 0: the next number. On any error
+  // the staged directory is removed.
   absl::StatusOr<StagedVersion> Stage(absl::string_view name);
   absl::StatusOr<ModelVersionInfo> Register(StagedVersion staged,
                                             absl::string_view name,
                                             int64_t version);
 
-  // `directory` is relative to the import root. No options: float weights are
-  // kept. `progress` may be called from this thread; false cancels.
+  // `directory` is relative to the import root, or absolute and below it; no
+  // link in it may lead out. No options: float weights are kept.
+  // `progress(done, total)` in bytes of 32-bit floats is called from this
+  // thread; when it returns false the import ends as CANCELLED, at the latest
+  // before anything is published. FAILED_PRECONDITION (IMPORT_DISABLED),
+  // NOT_FOUND (SOURCE_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD for the
+  // directory, UNSUPPORTED_MODEL for what is in it).
   absl::StatusOr<ModelVersionInfo> Import(
       absl::string_view name, const std::string& directory,
       const std::optional<QuantizeModelOptions>& options,
       const std::function<bool(int64_t, int64_t)>& progress);
 
+  // FAILED_PRECONDITION (VERSION_ALIASED, VERSION_LOADED).
   absl::Status Delete(absl::string_view name, int64_t version);
 
+  // See server/serving/version_diff.h.
   absl::StatusOr<VersionDiff> Diff(const ModelSelector& left,
                                    const ModelSelector& right);
 
