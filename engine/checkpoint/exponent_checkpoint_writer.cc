@@ -3,11 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/half.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/checkpoint/exponent_layout.h"
 #include "engine/checkpoint/float_tensor.h"
-#include "engine/checkpoint/half.h"
 #include "engine/checkpoint/quote.h"
 #include "engine/checkpoint/safetensors.h"
 
@@ -60,8 +60,8 @@ void ExponentCheckpointWriterImpl::AddFloats(std::string name,
   for (size_t i = 0; i < values.size(); ++i) {
     float stored = values[i];
     if (half) {
-      halves.push_back(FloatToHalf(stored));
-      stored = HalfToFloat(halves.back());
+      halves.push_back(FloatToHalfBits(stored));
+      stored = HalfBitsToFloat(halves.back());
     }
     if (!std::isfinite(stored)) {
       value_error_.Update(absl::InvalidArgumentError(absl::StrCat(

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/half.h"
+#include "engine/base/half.h"
 
 namespace pot {
 namespace {
@@ -45,9 +45,9 @@ absl::StatusOr<std::vector<float>> WidenToFloats(
   }
   std::vector<float> floats(static_cast<size_t>(view.num_elements()));
   if (view.type == TensorType::kF16) {
-    Widen<HalfToFloat>(view.bytes, &floats);
+    Widen<HalfBitsToFloat>(view.bytes, &floats);
   } else if (view.type == TensorType::kBF16) {
-    Widen<Bfloat16ToFloat>(view.bytes, &floats);
+    Widen<Bfloat16BitsToFloat>(view.bytes, &floats);
   } else if (!floats.empty()) {
     std::memcpy(floats.data(), view.bytes.data(), view.bytes.size());
   }

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "engine/kernels/half.h"
+#include "engine/base/half.h"
 #include "engine/kernels/kernel_sets.h"
 #include "engine/kernels/x86_intrinsics.h"
 

@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "engine/kernels/half.h"
+#include "engine/base/half.h"
 #include "engine/kernels/kernel_sets.h"
 
 #define POT_TARGET

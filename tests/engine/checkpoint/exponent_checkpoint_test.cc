@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "engine/checkpoint/half.h"
+#include "engine/base/half.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
 
 namespace pot {
@@ -67,7 +67,7 @@ TEST(ExponentCheckpoint, EveryFormatAndGranularityComesBack) {
   EXPECT_FALSE((*checkpoint)->HasMatrix("exact"));
   EXPECT_EQ((*checkpoint)->ReadFloats("exact", {3}).value(), exact);
   EXPECT_THAT((*checkpoint)->ReadFloats("half", {5, 1}).value(),
-              ElementsAre(1.0f, HalfToFloat(FloatToHalf(-0.333f)), 0.0f,
+              ElementsAre(1.0f, HalfBitsToFloat(FloatToHalfBits(-0.333f)), 0.0f,
                           65504.0f, 2048.0f));
 }
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/base/half.h"
 #include "engine/base/sha256.h"
-#include "engine/checkpoint/half.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
 
 namespace pot {

@@ -1,13 +1,15 @@
-// IEEE 754 half precision in portable integer arithmetic, equal bit for bit to
-// the F16C instructions (round to nearest even, NaNs quieted).
-#ifndef POT_ENGINE_KERNELS_HALF_H_
-#define POT_ENGINE_KERNELS_HALF_H_
+// 16-bit floats in portable arithmetic: IEEE 754 binary16 (F16), equal bit for
+// bit to the F16C instructions (round to nearest even, NaNs quieted), and BF16,
+// the upper half of a float.
+#ifndef POT_ENGINE_BASE_HALF_H_
+#define POT_ENGINE_BASE_HALF_H_
 
 #include <bit>
 #include <cstdint>
 
 namespace pot {
 
+// Exact: every binary16 value is a float, subnormals included.
 inline float HalfBitsToFloat(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16;
   const uint32_t exponent = (half >> 10) & 31;
@@ -17,13 +19,13 @@ inline float HalfBitsToFloat(uint16_t half) {
     return std::bit_cast<float>(sign | 0x7f800000u | quiet | mantissa << 13);
   }
   if (exponent == 0) {
-    // mantissa * 2^-24, exactly.
-    const float value = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
+    const float value = static_cast<float>(mantissa) * 0x1p-24f;
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(value));
   }
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+// 65520 and above become infinity.
 inline uint16_t FloatToHalfBits(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t sign = bits >> 16 & 0x8000u;
@@ -31,7 +33,7 @@ inline uint16_t FloatToHalfBits(float x) {
   uint32_t half;
   if (magnitude > 0x7f800000u) {  // NaN
     half = 0x7e00u | (magnitude >> 13 & 0x3ffu);
-  } else if (magnitude >= 0x477ff000u) {  // 65520 and more round to infinity
+  } else if (magnitude >= 0x477ff000u) {  // 65520
     half = 0x7c00u;
   } else if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24
     // The ulp of [0.5, 1) is 2^-24, so the sum rounds as a half does.
@@ -44,6 +46,11 @@ inline uint16_t FloatToHalfBits(float x) {
   return static_cast<uint16_t>(sign | half);
 }
 
+// Exact.
+inline float Bfloat16BitsToFloat(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t{bits} << 16);
+}
+
 }  // namespace pot
 
-#endif  // POT_ENGINE_KERNELS_HALF_H_
+#endif  // POT_ENGINE_BASE_HALF_H_
