@@ -81,6 +81,28 @@ class WindowRunner {
   std::vector<float> logits_;
 };
 
+// Adds what WindowRunner::Step() gave logits for, and is counted.
+void AddStep(absl::Span<const WindowCutter::Window> windows, int64_t begin,
+             int64_t end, absl::Span<const float> logits,
+             absl::Span<const float> reference_logits, int64_t V,
+             const std::function<int64_t(int32_t)>& token_bytes,
+             EvaluationSums* sums) {
+  int64_t row = 0;
+  for (const WindowCutter::Window& window : windows) {
+    if (end <= window.first_counted) continue;  // ran without logits
+    const int64_t inputs = window.tokens.size() - 1;
+    for (int64_t i = begin; i < std::min(end, inputs); ++i, ++row) {
+      if (i < window.first_counted) continue;
+      const int32_t target = window.tokens[i + 1];
+      AddPrediction(target, logits.subspan(row * V, V),
+                    reference_logits.empty()
+                        ? reference_logits
+                        : reference_logits.subspan(row * V, V),
+                    token_bytes(target), sums);
+    }
+  }
+}
+
 }  // namespace
 
 double EvaluationSums::mean_nats() const {
@@ -206,6 +228,7 @@ absl::StatusOr<EvaluationSums> Evaluate(
     }
   }
 
+  // Several short windows run together, a long one chunk by chunk.
   const int64_t step_rows = std::clamp<int64_t>(kStepLogits / V, 1, kStepRows);
   const int64_t batch = std::max<int64_t>(1, step_rows / protocol.window);
   const int64_t chunk = std::min(protocol.window, step_rows);
@@ -221,30 +244,17 @@ absl::StatusOr<EvaluationSums> Evaluate(
 
   EvaluationSums sums;
   const int64_t total = std::max<int64_t>(0, tokens.size() - 1);
-  const auto run_batch =
-      [&](absl::Span<const WindowCutter::Window> windows) -> absl::Status {
+  const auto run = [&](absl::Span<const WindowCutter::Window> windows) {
     for (int64_t begin = 0; begin < protocol.window; begin += chunk) {
       const int64_t end = std::min(begin + chunk, protocol.window);
       POT_RETURN_IF_ERROR(runner->Step(windows, begin, end));
       if (reference_runner != nullptr) {
         POT_RETURN_IF_ERROR(reference_runner->Step(windows, begin, end));
       }
-      int64_t row = 0;
-      for (const WindowCutter::Window& window : windows) {
-        const int64_t inputs = window.tokens.size() - 1;
-        if (end <= window.first_counted) continue;
-        for (int64_t i = begin; i < std::min(end, inputs); ++i, ++row) {
-          if (i < window.first_counted) continue;
-          const int32_t target = window.tokens[i + 1];
-          const auto row_of = [&](const WindowRunner& of) {
-            return absl::MakeConstSpan(of.logits()).subspan(row * V, V);
-          };
-          AddPrediction(target, row_of(*runner),
-                        reference_runner == nullptr ? absl::Span<const float>()
-                                                    : row_of(*reference_runner),
-                        token_bytes(target), &sums);
-        }
-      }
+      AddStep(windows, begin, end, runner->logits(),
+              reference_runner == nullptr ? absl::Span<const float>()
+                                          : reference_runner->logits(),
+              V, token_bytes, &sums);
     }
     if (progress != nullptr && !progress(sums.tokens, total)) {
       return absl::CancelledError("evaluation was cancelled");
@@ -253,26 +263,21 @@ absl::StatusOr<EvaluationSums> Evaluate(
   };
 
   WindowCutter cutter(protocol);
-  std::vector<WindowCutter::Window> windows;
-  for (size_t at = 0; at < tokens.size(); at += kStepRows) {
-    for (WindowCutter::Window& window :
-         cutter.Push(tokens.subspan(at, kStepRows))) {
-      windows.push_back(std::move(window));
-      if (static_cast<int64_t>(windows.size()) == batch) {
-        POT_RETURN_IF_ERROR(run_batch(windows));
-        windows.clear();
-      }
+  std::vector<WindowCutter::Window> waiting;  // never more than `batch`
+  const auto add = [&](std::vector<WindowCutter::Window> windows) {
+    for (WindowCutter::Window& window : windows) {
+      waiting.push_back(std::move(window));
+      if (static_cast<int64_t>(waiting.size()) < batch) continue;
+      POT_RETURN_IF_ERROR(run(waiting));
+      waiting.clear();
     }
+    return absl::OkStatus();
+  };
+  for (size_t at = 0; at < tokens.size(); at += kStepRows) {
+    POT_RETURN_IF_ERROR(add(cutter.Push(tokens.subspan(at, kStepRows))));
   }
-  for (WindowCutter::Window& window : cutter.Finish()) {
-    windows.push_back(std::move(window));
-  }
-  while (!windows.empty()) {
-    const size_t count = std::min<size_t>(windows.size(), batch);
-    POT_RETURN_IF_ERROR(
-        run_batch(absl::MakeConstSpan(windows).subspan(0, count)));
-    windows.erase(windows.begin(), windows.begin() + count);
-  }
+  POT_RETURN_IF_ERROR(add(cutter.Finish()));
+  if (!waiting.empty()) POT_RETURN_IF_ERROR(run(waiting));
   return sums;
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "engine/gpt2/forward.h"
+#include "engine/gpt2/tensor_table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/gpt2/model_testing.h"
@@ -128,57 +129,103 @@ TEST(EvaluationSumsTest, NothingPredictedIsNoDivisionByZero) {
   EXPECT_EQ(sums.difference_standard_error(), 0);
 }
 
+int64_t TokenBytes(int32_t id) { return id % 3 + 1; }
+
+std::vector<int32_t> RandomTokens(int64_t count) {
+  std::mt19937 random(3);
+  std::vector<int32_t> tokens(count);
+  for (int32_t& token : tokens) token = random() % 300;
+  return tokens;
+}
+
+// Window by window, whole, with nothing of Evaluate() but AddWindow().
+EvaluationSums EvaluatePlainly(const ModelWeights& weights,
+                               const ModelWeights* reference,
+                               absl::Span<const int32_t> tokens,
+                               EvaluationProtocol protocol, ThreadPool* pool) {
+  EvaluationSums sums;
+  WindowCutter cutter(protocol);
+  auto windows = cutter.Push(tokens);
+  for (auto& window : cutter.Finish()) windows.push_back(window);
+  for (const auto& window : windows) {
+    const auto run = [&](const ModelWeights& model) {
+      auto cache = KvCache::Create(
+          model.config, model.quantized ? KvType::kF16 : KvType::kF32,
+          protocol.window, std::make_shared<KvBudget>(int64_t{1} << 30));
+      ForwardScratch scratch;
+      std::vector<float> logits;
+      EXPECT_TRUE(Forward(model,
+                          {{cache->get(),
+                            absl::MakeConstSpan(window.tokens)
+                                .first(window.tokens.size() - 1),
+                            ForwardSpan::Logits::kAll}},
+                          pool, &scratch, &logits)
+                      .ok());
+      return logits;
+    };
+    AddWindow(window, run(weights),
+              reference == nullptr ? std::vector<float>() : run(*reference),
+              weights.config.vocab_size, TokenBytes, &sums);
+  }
+  return sums;
+}
+
+// A vocabulary so large that a step holds 20 rows of logits: windows of 50 run
+// in chunks, and one whose beginning is not counted skips the head there.
+TEST(EvaluateLongWindowsTest, ChunksOfAWindowChangeNothing) {
+  EditableModel model;
+  model.config_json =
+      R"({"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 50,
+          "vocab_size": 200000})";
+  const auto config = Gpt2Config::Parse(model.config_json, "config");
+  ASSERT_TRUE(config.ok()) << config.status();
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal;
+  for (const TensorSpec& tensor : Gpt2Tensors(*config)) {
+    std::vector<float> values(tensor.num_elements());
+    for (float& value : values) value = normal(random);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
+    model.tensors[tensor.name] = {
+        TensorType::kF32, tensor.shape,
+        std::vector<uint8_t>(bytes, bytes + 4 * values.size())};
+  }
+  TempDirectory from, to;
+  model.Write(from.path());
+  MustQuantize(from.path(), to.path(),
+               MakeModelOptions("pot4", "tensor", QuantizeMode::kPaper));
+  const auto weights = MustLoad(to.path(), BestKernels());
+  ThreadPool pool(2);
+  const std::vector<int32_t> tokens = RandomTokens(60);
+  const EvaluationProtocol protocol = {50, 30};
+  const auto sums =
+      Evaluate(*weights, nullptr, tokens, protocol, TokenBytes, &pool, nullptr);
+  ASSERT_TRUE(sums.ok()) << sums.status();
+  const EvaluationSums plain =
+      EvaluatePlainly(*weights, nullptr, tokens, protocol, &pool);
+  EXPECT_EQ(sums->tokens, 59);
+  EXPECT_EQ(sums->nats, plain.nats);
+  EXPECT_EQ(sums->bytes, plain.bytes);
+}
+
 class EvaluateTest : public testing::Test {
  protected:
   EvaluateTest() {
     MustQuantize(TinyBpeDirectory(), quantized_.path(),
                  MakeModelOptions("pot4", "row", QuantizeMode::kNearest));
     pot_ = MustLoad(quantized_.path(), BestKernels());
-    std::mt19937 random(3);
-    for (int i = 0; i < 333; ++i) tokens_.push_back(random() % 300);
-  }
-
-  // Window by window, with nothing of Evaluate() but AddWindow().
-  EvaluationSums Plainly(EvaluationProtocol protocol) {
-    EvaluationSums sums;
-    WindowCutter cutter(protocol);
-    auto windows = cutter.Push(tokens_);
-    for (auto& window : cutter.Finish()) windows.push_back(window);
-    for (const auto& window : windows) {
-      const auto run = [&](const ModelWeights& weights, KvType type) {
-        auto cache =
-            KvCache::Create(weights.config, type, protocol.window,
-                            std::make_shared<KvBudget>(int64_t{1} << 30));
-        ForwardScratch scratch;
-        std::vector<float> logits;
-        EXPECT_TRUE(Forward(weights,
-                            {{cache->get(),
-                              absl::MakeConstSpan(window.tokens)
-                                  .first(window.tokens.size() - 1),
-                              ForwardSpan::Logits::kAll}},
-                            &pool_, &scratch, &logits)
-                        .ok());
-        return logits;
-      };
-      AddWindow(
-          window, run(*pot_, KvType::kF16), run(*float_, KvType::kF32), 300,
-          [](int32_t id) { return id % 3 + 1; }, &sums);
-    }
-    return sums;
   }
 
   absl::StatusOr<EvaluationSums> Run(EvaluationProtocol protocol,
                                      const ModelWeights* reference) {
-    return Evaluate(
-        *pot_, reference, tokens_, protocol,
-        [](int32_t id) { return id % 3 + 1; }, &pool_, nullptr);
+    return Evaluate(*pot_, reference, tokens_, protocol, TokenBytes, &pool_,
+                    nullptr);
   }
 
   TempDirectory quantized_;
   std::unique_ptr<const ModelWeights> pot_;
   std::unique_ptr<const ModelWeights> float_ =
       MustLoad(TinyBpeDirectory(), BestKernels());
-  std::vector<int32_t> tokens_;
+  std::vector<int32_t> tokens_ = RandomTokens(333);
   ThreadPool pool_{2};
 };
 
@@ -187,7 +234,8 @@ TEST_F(EvaluateTest, BatchesOfWindowsChangeNothing) {
        {EvaluationProtocol{64, 64}, {64, 20}, {7, 3}, {1, 1}}) {
     const auto sums = Run(protocol, float_.get());
     ASSERT_TRUE(sums.ok()) << sums.status();
-    const EvaluationSums plain = Plainly(protocol);
+    const EvaluationSums plain =
+        EvaluatePlainly(*pot_, float_.get(), tokens_, protocol, &pool_);
     EXPECT_EQ(sums->tokens, 332);
     EXPECT_EQ(sums->bytes, plain.bytes);
     // PoT logits are bitwise the same in any batch.
