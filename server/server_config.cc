@@ -216,10 +216,11 @@ absl::StatusOr<ServerCommand> ParseServerCommand(
   POT_ASSIGN_OR_RETURN(ServerConfig config, ReadConfig(line.values));
   if (line.print_config) {
     for (const Setting& setting : Settings()) {
-      absl::StrAppend(&command.text, setting.name, " = \"",
-                      absl::StrReplaceAll(line.values.at(setting.name),
-                                          {{"\\", "\\\\"}, {"\"", "\\\""}}),
-                      "\"\n");
+      // CLI11 unescapes quotes and nothing else.
+      absl::StrAppend(
+          &command.text, setting.name, " = \"",
+          absl::StrReplaceAll(line.values.at(setting.name), {{"\"", "\\\""}}),
+          "\"\n");
     }
     return command;
   }

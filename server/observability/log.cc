@@ -79,16 +79,13 @@ absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view text) {
     if (text == LevelName(level)) return level;
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("must be debug, info, warning, error or off; it is \"",
-                   absl::CEscape(text.substr(0, 64)), "\""));
+      "must be debug, info, warning, error or off");
 }
 
 absl::StatusOr<LogFormat> ParseLogFormat(absl::string_view text) {
   if (text == "text") return LogFormat::kText;
   if (text == "json") return LogFormat::kJson;
-  return absl::InvalidArgumentError(
-      absl::StrCat("must be text or json; it is \"",
-                   absl::CEscape(text.substr(0, 64)), "\""));
+  return absl::InvalidArgumentError("must be text or json");
 }
 
 absl::Status StartLogging(LogLevel level, LogFormat format) {
