@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -238,7 +239,7 @@ std::string QuoteSpelling(absl::string_view spelling) {
   constexpr size_t kMaxBytes = 64;
   const absl::string_view head = spelling.substr(0, kMaxBytes);
   const absl::string_view whole = head.substr(0, CompleteUtf8Prefix(head));
-  return absl::StrCat("\"", whole, "\"",
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(whole), "\"",
                       whole.size() < spelling.size() ? "..." : "");
 }
 

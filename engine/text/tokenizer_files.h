@@ -38,7 +38,7 @@ absl::StatusOr<TokenizerFiles> ParseVocabAndMerges(
 absl::StatusOr<TokenizerFiles> ParseTokenizerJson(
     absl::string_view tokenizer_json);
 
-// The beginning of `spelling`, quoted, for an error message.
+// The beginning of `spelling`, quoted and escaped, for an error message.
 std::string QuoteSpelling(absl::string_view spelling);
 
 }  // namespace pot

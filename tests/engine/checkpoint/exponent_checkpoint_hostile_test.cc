@@ -129,6 +129,8 @@ std::vector<BadCheckpoint> BadCheckpoints() {
        "\"cols\" must be an integer in [1, 65536], not number 65537"},
       {"cols a string", describe("pot4", "row", "3", "2", "\"3\""),
        "\"cols\" must be an integer in [1, 65536], not string"},
+      {"cols not ASCII", describe("pot4", "row", "3", "2", "\"\xC3\xA9\""),
+       "not string \"\\u00e9\""},
       {"group missing",
        metadata("pot.w",
                 "{\"format\":\"pot4\",\"granularity\":\"row\","

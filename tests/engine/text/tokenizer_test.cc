@@ -175,6 +175,8 @@ TEST(TokenizerTest, RefusesBadMerges) {
       {"a b\n\nb a\n", "merges.txt: line 3: \"ba\" is not an ordinary token"},
       {"a b\na b\n", "merges.txt: line 2: \"a\" and \"b\" are merged before"},
       {"ab\n", "line 1 is \"ab\", not two tokens and one space"},
+      // A message must not carry a terminal's commands.
+      {"\x1B[2J\n", "line 1 is \"\\033[2J\", not two tokens"},
       {"a  b\n", "not two tokens and one space"},
       {"a b \n", "not two tokens and one space"},
       {" a\n", "not two tokens and one space"},
