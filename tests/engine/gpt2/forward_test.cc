@@ -58,8 +58,8 @@ std::vector<float> LogitsInCompany(const ModelWeights& weights,
         continue;
       }
       others.push_back(MustCreateCache(weights, KvType::kF16, T));
-      other_tokens[i] = RandomTokens(1 + (*random)() % 6, V, random);
-      const auto history = RandomTokens(1 + (*random)() % 6, V, random);
+      other_tokens[i] = RandomTokens(1 + (*random)() % 3, V, random);
+      const auto history = RandomTokens(1 + (*random)() % 3, V, random);
       const ForwardSpan past = {others.back().get(), history, Logits::kNone};
       EXPECT_TRUE(Forward(weights, {past}, &pool, &scratch, &logits).ok());
       const Logits wanted = static_cast<Logits>((*random)() % 3);
@@ -99,9 +99,9 @@ TEST_P(DeterminismTest, LogitsDependOnTheSequenceAlone) {
       MustLoad(directory.path(), AllKernelTables().front());
   // Two tiles of queries, two blocks of keys.
   const auto tokens =
-      RandomTokens(24, reference_weights->config.vocab_size, &random);
+      RandomTokens(20, reference_weights->config.vocab_size, &random);
   const std::vector<float> reference =
-      LogitsInCompany(*reference_weights, tokens, 24, 1, 1, &random);
+      LogitsInCompany(*reference_weights, tokens, 20, 1, 1, &random);
 
   int64_t tables = 0;
   for (const KernelTable* kernels : AllKernelTables()) {
@@ -110,7 +110,7 @@ TEST_P(DeterminismTest, LogitsDependOnTheSequenceAlone) {
     const auto weights = MustLoad(directory.path(), kernels);
     int batch = 0;  // 1..8 in turn
     for (const int threads : {1, 2, 3}) {
-      for (const int64_t chunk : {1, 3, 24}) {
+      for (const int64_t chunk : {1, 3, 20}) {
         batch = batch % 8 + 1;
         EXPECT_TRUE(SameBits(
             reference,
@@ -124,7 +124,7 @@ TEST_P(DeterminismTest, LogitsDependOnTheSequenceAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, DeterminismTest,
-                         testing::Values("pot4", "twohot4", "pot3", "pot6"),
+                         testing::Values("pot4", "twohot4", "pot6"),
                          [](const auto& test) { return test.param; });
 
 // With float weights only the matrix products may round differently.
