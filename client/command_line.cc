@@ -1,0 +1,142 @@
+#include "client/command_line.h"
+
+#include <exception>
+#include <sstream>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "client/exit_code.h"
+#include "client/text_format.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/utf8.h"
+
+namespace pot {
+namespace {
+
+constexpr char kFooter[] =
+    "Flags without a command go anywhere. Every flag has an environment\n"
+    "variable and a key in the file of --config; the command line wins over\n"
+    "the environment, and that over the file:\n"
+    "  --server              POT_SERVER             server = ...\n"
+    "  generate --top-k      POT_GENERATE_TOP_K     top-k = ... in [generate]\n"
+    "  models import --load  POT_MODELS_IMPORT_LOAD load = true in "
+    "[models.import]\n"
+    "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 unavailable,\n"
+    "5 deadline, 6 exhausted, 7 authorization, 8 precondition, "
+    "130 interrupted.";
+
+constexpr char kCommandFooter[] =
+    "--server, --timeout, --output, --config, --verbose and what variables "
+    "and\n"
+    "keys flags have: pot-client --help.";
+
+void ReportError(const absl::Status& status, Console* console) {
+  console->WriteError(
+      absl::StrCat("pot-client: ", absl::StatusCodeToString(status.code()),
+                   ": ", Printable(status.message()), "\n"));
+}
+
+absl::Status CheckUtf8(const std::vector<std::string>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const size_t invalid = FindInvalidUtf8(arguments[i]);
+    if (invalid == arguments[i].size()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("argument ", i + 1, " is not UTF-8 from byte ", invalid,
+                     " on: ", Quote(arguments[i])));
+  }
+  return absl::OkStatus();
+}
+
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error,
+                     Console* console) {
+  std::ostringstream out, unused;
+  if (app.exit(error, out, unused) == 0) {
+    // --help or --version.
+    const absl::Status written = console->Write(out.str());
+    return written.ok() || console->out_closed() ? kExitOk : kExitInternal;
+  }
+  // "A subcommand is required" would hide the mistyped one.
+  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
+  const bool unknown =
+      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr &&
+      !left.empty();
+  ReportError(absl::InvalidArgumentError(absl::StrCat(
+                  unknown ? absl::StrCat("no command or flag ", Quote(left[0]))
+                          : std::string(error.what()),
+                  " (see pot-client --help)")),
+              console);
+  return kExitUsage;
+}
+
+int Run(const std::vector<std::string>& arguments,
+        const ClientEnvironment& environment) {
+  Console* const console = environment.console;
+  CommonFlags flags;
+  CommandFunction selected;
+  CLI::App app("Talks to pot-server: text, probabilities and models.",
+               "pot-client");
+  AddAllCommands(&app, &flags, &selected);
+  absl::Status status = CheckUtf8(arguments);
+  if (status.ok()) {
+    try {
+      app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    } catch (const CLI::ParseError& error) {
+      return ReportParseError(app, error, console);
+    }
+    status = ApplyFlagSources(&app, environment.get_environment);
+  }
+  if (status.ok()) {
+    Session session(flags, console, environment.interrupter, environment.now);
+    status = selected(&session);
+  }
+  if (console->out_closed()) return kExitOk;
+  if (environment.interrupter->interrupted()) return kExitInterrupted;
+  if (status.ok()) return kExitOk;
+  ReportError(status, console);
+  // The server may cancel, too; only Ctrl-C is 130.
+  return status.code() == absl::StatusCode::kCancelled
+             ? kExitInternal
+             : ExitCodeOf(status.code());
+}
+
+}  // namespace
+
+void AddAllCommands(CLI::App* app, CommonFlags* flags,
+                    CommandFunction* selected) {
+  app->require_subcommand(1);
+  app->set_version_flag("--version", "pot-client " POT_CLIENT_VERSION);
+  app->footer(kFooter);
+  AddCommonFlags(app, flags);
+  AddGenerateCommand(app, selected);
+  AddReplCommand(app, selected);
+  AddPerplexityCommand(app, selected);
+  AddScoreCommand(app, selected);
+  AddTokenizeCommand(app, selected);
+  AddDetokenizeCommand(app, selected);
+  AddModelsCommand(app, selected);
+  AddHealthCommand(app, selected);
+  AddCompletionCommand(app, selected);
+  for (CLI::App* command :
+       app->get_subcommands([](const CLI::App*) { return true; })) {
+    command->fallthrough();
+    command->footer(kCommandFooter);
+    for (CLI::App* inner :
+         command->get_subcommands([](const CLI::App*) { return true; })) {
+      inner->fallthrough();
+      inner->footer(kCommandFooter);
+    }
+  }
+}
+
+int RunClient(const std::vector<std::string>& arguments,
+              const ClientEnvironment& environment) {
+  try {
+    return Run(arguments, environment);
+  } catch (const std::exception& error) {
+    ReportError(absl::InternalError(error.what()), environment.console);
+    return kExitInternal;
+  }
+}
+
+}  // namespace pot

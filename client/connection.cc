@@ -1,0 +1,85 @@
+#include "client/connection.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
+#include "client/rpc_status.h"
+#include "grpcpp/grpcpp.h"
+
+namespace pot {
+namespace {
+
+// Answers grow with the vocabulary and the number of tensors; the default of
+// 4 MiB is too little for a thousand tokens with alternatives.
+constexpr int kMaxReceivedBytes = 64 << 20;
+
+// A server that is just starting should be noticed within a second.
+constexpr int kFirstReconnectMs = 100;
+constexpr int kMaxReconnectMs = 1000;
+
+constexpr char kServiceConfig[] = R"({
+  "methodConfig": [{
+    "name": [{}],
+    "retryPolicy": {
+      "maxAttempts": 4,
+      "initialBackoff": "0.2s",
+      "maxBackoff": "2s",
+      "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE"]
+    }
+  }, {
+    "name": [
+      {"service": "pot.v1.ModelService", "method": "RegisterCheckpoint"},
+      {"service": "pot.v1.ModelService", "method": "ImportModel"},
+      {"service": "pot.v1.ModelService", "method": "RollbackAlias"},
+      {"service": "pot.v1.ModelService", "method": "DeleteVersion"},
+      {"service": "grpc.health.v1.Health"}
+    ]
+  }]
+})";
+
+bool IsLocal(absl::string_view server) {
+  for (const absl::string_view prefix :
+       {"127.", "localhost:", "[::1]", "unix:"}) {
+    if (absl::StartsWith(server, prefix)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Connection::Connection(std::string server, absl::Duration timeout,
+                       Interrupter* interrupter)
+    : server_(std::move(server)), timeout_(timeout), interrupter_(interrupter) {
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(kServiceConfig);
+  arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
+  // $http_proxy is not meant for this machine.
+  if (IsLocal(server_)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  channel_ = grpc::CreateCustomChannel(
+      server_, grpc::InsecureChannelCredentials(), arguments);
+}
+
+Call::Call(const Connection& connection)
+    : Call(connection, connection.timeout()) {}
+
+Call::Call(const Connection& connection, absl::Duration timeout)
+    : connection_(connection),
+      context_(std::make_unique<grpc::ClientContext>()) {
+  if (timeout < absl::InfiniteDuration()) {
+    context_->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  }
+  callback_ = connection_.interrupter()->AddCallback(
+      [context = context_.get()] { context->TryCancel(); });
+}
+
+Call::~Call() { connection_.interrupter()->RemoveCallback(callback_); }
+
+absl::Status Call::ToStatus(const grpc::Status& status) const {
+  return FromGrpcStatus(status, connection_.server());
+}
+
+}  // namespace pot

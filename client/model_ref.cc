@@ -1,0 +1,89 @@
+#include "client/model_ref.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/text_format.h"
+#include "engine/base/status_macros.h"
+
+namespace pot {
+namespace {
+
+constexpr size_t kMaxNameBytes = 128;
+constexpr size_t kDigestDigits = 64;
+
+bool IsNameCharacter(char c) {
+  return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+}
+
+bool IsDigest(absl::string_view text) {
+  return text.size() == kDigestDigits &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
+         });
+}
+
+}  // namespace
+
+absl::Status CheckName(absl::string_view what, absl::string_view name) {
+  if (!name.empty() && name.size() <= kMaxNameBytes &&
+      absl::ascii_isalnum(name[0]) &&
+      std::all_of(name.begin(), name.end(), IsNameCharacter)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      what, " ", Quote(name), " is not 1-", kMaxNameBytes,
+      " characters of [A-Za-z0-9._-] beginning with a letter or digit"));
+}
+
+absl::StatusOr<v1::ModelRef> ParseModelRef(absl::string_view text) {
+  v1::ModelRef model;
+  const size_t at = text.find('@');
+  const absl::string_view name = text.substr(0, at);
+  POT_RETURN_IF_ERROR(CheckName("model name", name));
+  model.set_name(std::string(name));
+  if (at == absl::string_view::npos) return model;
+  absl::string_view selector = text.substr(at + 1);
+  if (absl::ConsumePrefix(&selector, "sha256:")) {
+    if (!IsDigest(selector)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "digest ", Quote(selector), " in model ", Quote(text), " is not ",
+          kDigestDigits, " lower-case hexadecimal digits"));
+    }
+    model.set_digest(std::string(selector));
+    return model;
+  }
+  if (!selector.empty() &&
+      std::all_of(selector.begin(), selector.end(), absl::ascii_isdigit)) {
+    int64_t version = 0;
+    if (!absl::SimpleAtoi(selector, &version) || version < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("version ", selector, " in model ", Quote(text),
+                       " is not in [1, 9223372036854775807]"));
+    }
+    model.set_version(version);
+    return model;
+  }
+  POT_RETURN_IF_ERROR(CheckName("alias", selector));
+  model.set_alias(std::string(selector));
+  return model;
+}
+
+std::string FormatModelRef(const v1::ModelRef& model) {
+  switch (model.selector_case()) {
+    case v1::ModelRef::kVersion:
+      return absl::StrCat(model.name(), "@", model.version());
+    case v1::ModelRef::kAlias:
+      return absl::StrCat(model.name(), "@", model.alias());
+    case v1::ModelRef::kDigest:
+      return absl::StrCat(model.name(), "@sha256:", model.digest());
+    default:
+      return model.name();
+  }
+}
+
+}  // namespace pot

@@ -1,0 +1,23 @@
+#ifndef POT_CLIENT_RPC_STATUS_H_
+#define POT_CLIENT_RPC_STATUS_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace grpc {
+class Status;
+}
+
+namespace pot {
+
+// The status of a call to `server` with its google.rpc details folded into the
+// message, which is one printable line:
+//   no model 'x' (reason MODEL_NOT_FOUND; limit 3; value 5)
+// UNAVAILABLE names the server; without details, when the transport failed, it
+// also says what to try.
+absl::Status FromGrpcStatus(const grpc::Status& status,
+                            absl::string_view server);
+
+}  // namespace pot
+
+#endif  // POT_CLIENT_RPC_STATUS_H_
