@@ -2,9 +2,8 @@
 
 #include <utility>
 
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/gpt2/model_files.h"
 
 namespace pot {
 
@@ -13,15 +12,9 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
     const LoadOptions& options) {
   auto model = std::make_shared<LoadedModel>();
   model->identity = std::move(identity);
-  // The tokenizer first: it is small, and its errors are then quick.
-  POT_ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Load(directory));
   POT_ASSIGN_OR_RETURN(model->weights, LoadModelWeights(directory, options));
-  const int64_t ids = model->tokenizer->vocab_size();
-  if (ids > model->config().vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        directory, ": the tokenizer has ", ids,
-        " tokens, more than the embedding's ", model->config().vocab_size));
-  }
+  POT_ASSIGN_OR_RETURN(model->tokenizer,
+                       LoadTokenizer(directory, model->config()));
   model->kv_type = model->weights->quantized ? KvType::kF16 : KvType::kF32;
   return std::shared_ptr<const LoadedModel>(std::move(model));
 }

@@ -29,6 +29,18 @@ absl::StatusOr<std::map<std::string, std::string>> ReadModelFiles(
   return files;
 }
 
+absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(
+    const std::string& directory, const Gpt2Config& config) {
+  POT_ASSIGN_OR_RETURN(std::unique_ptr<const Tokenizer> tokenizer,
+                       Tokenizer::Load(directory));
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, ": the tokenizer has ", tokenizer->vocab_size(),
+                     " tokens, more than the embedding's ", config.vocab_size));
+  }
+  return tokenizer;
+}
+
 absl::Status WriteModelFiles(const std::map<std::string, std::string>& files,
                              const std::string& directory) {
   for (const auto& [name, content] : files) {

@@ -180,6 +180,7 @@ absl::StatusOr<QuantizeModelReport> QuantizeModel(
   POT_RETURN_IF_ERROR(CheckFormat("the embedding", options.embedding));
   try {
     POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+    POT_RETURN_IF_ERROR(LoadTokenizer(from, model.config()).status());
     POT_ASSIGN_OR_RETURN(const auto files, ReadModelFiles(from));
     POT_ASSIGN_OR_RETURN(
         const QuantizeModelReport report,
@@ -196,6 +197,7 @@ absl::StatusOr<QuantizeModelReport> QuantizeModel(
 absl::Status CopyFloatModel(const std::string& from, const std::string& to) {
   try {
     POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+    POT_RETURN_IF_ERROR(LoadTokenizer(from, model.config()).status());
     for (const TensorSpec& tensor : model.tensors()) {
       POT_RETURN_IF_ERROR(model.Read(tensor).status());
     }
