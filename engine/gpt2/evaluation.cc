@@ -195,22 +195,6 @@ void AddPrediction(int32_t target, absl::Span<const float> logits,
   sums->difference_squared += (nats - reference_nats) * (nats - reference_nats);
 }
 
-void AddWindow(const WindowCutter::Window& window,
-               absl::Span<const float> logits,
-               absl::Span<const float> reference_logits, int64_t vocab_size,
-               const std::function<int64_t(int32_t)>& token_bytes,
-               EvaluationSums* sums) {
-  const int64_t predictions = window.tokens.size() - 1;
-  for (int64_t i = window.first_counted; i < predictions; ++i) {
-    const int32_t target = window.tokens[i + 1];
-    AddPrediction(target, logits.subspan(i * vocab_size, vocab_size),
-                  reference_logits.empty()
-                      ? reference_logits
-                      : reference_logits.subspan(i * vocab_size, vocab_size),
-                  token_bytes(target), sums);
-  }
-}
-
 absl::StatusOr<EvaluationSums> Evaluate(
     const ModelWeights& weights, const ModelWeights* reference,
     absl::Span<const int32_t> tokens, EvaluationProtocol protocol,
@@ -255,6 +239,11 @@ absl::StatusOr<EvaluationSums> Evaluate(
               reference_runner == nullptr ? absl::Span<const float>()
                                           : reference_runner->logits(),
               V, token_bytes, &sums);
+      // One logit that is infinite or not a number makes its sum so.
+      if (!std::isfinite(sums.nats) || !std::isfinite(sums.reference_nats)) {
+        return absl::DataLossError(absl::StrCat(
+            "the model's logits are not finite near token ", sums.tokens));
+      }
     }
     if (progress != nullptr && !progress(sums.tokens, total)) {
       return absl::CancelledError("evaluation was cancelled");

@@ -76,20 +76,12 @@ void AddPrediction(int32_t target, absl::Span<const float> logits,
                    absl::Span<const float> reference_logits,
                    int64_t target_bytes, EvaluationSums* sums);
 
-// Adds the counted predictions of one window. `logits`, and `reference_logits`
-// unless empty: (w, V), row i predicting tokens[i+1]. `token_bytes(id)` gives
-// the length of a token.
-void AddWindow(const WindowCutter::Window& window,
-               absl::Span<const float> logits,
-               absl::Span<const float> reference_logits, int64_t vocab_size,
-               const std::function<int64_t(int32_t)>& token_bytes,
-               EvaluationSums* sums);
-
 // Evaluates `tokens` window by window, in memory that does not grow with their
 // number. `reference` may be null and must share the vocabulary.
 // `progress(done, total)`, in tokens, may be null; returning false makes the
 // result CANCELLED. Fewer than two tokens predict nothing: the sums are zero.
-// INVALID_ARGUMENT for a protocol or a token outside the model's limits.
+// INVALID_ARGUMENT for a protocol or a token outside the model's limits,
+// DATA_LOSS when a model's logits are not finite.
 absl::StatusOr<EvaluationSums> Evaluate(
     const ModelWeights& weights, const ModelWeights* reference,
     absl::Span<const int32_t> tokens, EvaluationProtocol protocol,

@@ -138,7 +138,20 @@ std::vector<int32_t> RandomTokens(int64_t count) {
   return tokens;
 }
 
-// Window by window, whole, with nothing of Evaluate() but AddWindow().
+void AddWindow(const WindowCutter::Window& window,
+               absl::Span<const float> logits,
+               absl::Span<const float> reference, int64_t V,
+               EvaluationSums* sums) {
+  const int64_t predictions = window.tokens.size() - 1;
+  for (int64_t i = window.first_counted; i < predictions; ++i) {
+    const int32_t target = window.tokens[i + 1];
+    AddPrediction(target, logits.subspan(i * V, V),
+                  reference.empty() ? reference : reference.subspan(i * V, V),
+                  TokenBytes(target), sums);
+  }
+}
+
+// Window by window, whole, with nothing of Evaluate() but AddPrediction().
 EvaluationSums EvaluatePlainly(const ModelWeights& weights,
                                const ModelWeights* reference,
                                absl::Span<const int32_t> tokens,
@@ -165,7 +178,7 @@ EvaluationSums EvaluatePlainly(const ModelWeights& weights,
     };
     AddWindow(window, run(weights),
               reference == nullptr ? std::vector<float>() : run(*reference),
-              weights.config.vocab_size, TokenBytes, &sums);
+              weights.config.vocab_size, &sums);
   }
   return sums;
 }
@@ -280,6 +293,25 @@ TEST_F(EvaluateTest, RefusesAProtocolOutsideTheModel) {
   EXPECT_EQ(message({8, 0}), "stride must be 1 to the window of 8, not 0");
   tokens_[7] = 300;
   EXPECT_THAT(message({8, 8}), testing::HasSubstr("300"));
+}
+
+TEST_F(EvaluateTest, RefusesLogitsThatAreNotFinite) {
+  EditableModel model = EditableModel::TinyBpe();
+  EditableModel::Tensor& gain = model.tensors.at("transformer.ln_f.weight");
+  gain.type = TensorType::kF32;
+  const std::vector<float> huge(gain.shape[0], 3e38f);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(huge.data());
+  gain.bytes.assign(bytes, bytes + huge.size() * sizeof(float));
+  TempDirectory directory;
+  model.Write(directory.path());
+  const auto broken = MustLoad(directory.path(), BestKernels());
+  EXPECT_EQ(
+      Evaluate(*broken, nullptr, tokens_, {8, 8}, TokenBytes, &pool_, nullptr)
+          .status()
+          .code(),
+      absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Run({8, 8}, broken.get()).status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 TEST_F(EvaluateTest, ProgressEndsAtTheTotalAndCanCancel) {
