@@ -38,6 +38,11 @@ class ExponentCheckpointImpl : public ExponentCheckpoint {
     for (const auto& [name, matrix] : matrices_) names.push_back(name);
     return names;
   }
+  std::vector<std::string> float_names() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, view] : floats_) names.push_back(name);
+    return names;
+  }
   bool HasMatrix(absl::string_view name) const override {
     return matrices_.count(std::string(name)) != 0;
   }

@@ -61,6 +61,7 @@ class ExponentCheckpoint {
 
   virtual const CheckpointProvenance& provenance() const = 0;
   virtual std::vector<std::string> matrix_names() const = 0;
+  virtual std::vector<std::string> float_names() const = 0;
   virtual bool HasMatrix(absl::string_view name) const = 0;
   virtual bool HasFloats(absl::string_view name) const = 0;
 

@@ -154,17 +154,24 @@ absl::Status LoadPot(const std::string& directory, const std::string& file,
   POT_ASSIGN_OR_RETURN(
       const std::shared_ptr<const ExponentCheckpoint> checkpoint,
       ExponentCheckpoint::Open(file));
-  std::set<std::string> known;
+  std::set<std::string> matrices;
+  std::set<std::string> floats;
   for (const TensorSpec& tensor : Gpt2Tensors(weights->config)) {
-    if (tensor.quantized()) known.insert(tensor.name);
+    (tensor.quantized() ? matrices : floats).insert(tensor.name);
   }
-  for (const std::string& name : checkpoint->matrix_names()) {
-    if (known.count(name) == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file, ": matrix \"", name, "\" is none of a GPT-2 of ",
-                       weights->config.n_layer, " layers"));
+  const auto check = [&](const char* what,
+                         const std::vector<std::string>& names,
+                         const std::set<std::string>& known) {
+    for (const std::string& name : names) {
+      if (known.count(name) != 0) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          file, ": ", what, " \"", name, "\" is none of a GPT-2 of ",
+          weights->config.n_layer, " layers"));
     }
-  }
+    return absl::OkStatus();
+  };
+  POT_RETURN_IF_ERROR(check("matrix", checkpoint->matrix_names(), matrices));
+  POT_RETURN_IF_ERROR(check("tensor", checkpoint->float_names(), floats));
   weights->quantized = true;
   weights->base_sha256 = checkpoint->provenance().base_sha256;
   PotReader reader(checkpoint.get(), options);

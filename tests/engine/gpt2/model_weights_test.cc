@@ -11,6 +11,7 @@
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/forward.h"
+#include "engine/gpt2/tensor_table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/gpt2/model_testing.h"
@@ -294,6 +295,38 @@ TEST(LoadPotModelTest, ChecksTheCheckpointAgainstTheConfig) {
   std::filesystem::resize_file(directory.File(kExponentCheckpointFile), 1000);
   EXPECT_EQ(Load(directory.path()).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(LoadPotModelTest, RefusesAFloatTensorThatItDoesNotKnow) {
+  TempDirectory directory;
+  MustQuantize(TinyBpeDirectory(), directory.path(),
+               MakeModelOptions("pot4", "row", QuantizeMode::kNearest));
+  const std::string file = directory.File(kExponentCheckpointFile);
+  {
+    const auto checkpoint = ExponentCheckpoint::Open(file);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    const auto writer = ExponentCheckpointWriter::Create();
+    const auto config =
+        Gpt2Config::Parse(EditableModel::TinyBpe().config_json, "config.json");
+    ASSERT_TRUE(config.ok()) << config.status();
+    for (const TensorSpec& tensor : Gpt2Tensors(*config)) {
+      if (tensor.quantized()) {
+        writer->AddMatrix(
+            tensor.name,
+            *(*checkpoint)->Matrix(tensor.name, tensor.rows(), tensor.cols()));
+      } else {
+        writer->AddFloats(tensor.name, tensor.shape,
+                          *(*checkpoint)->ReadFloats(tensor.name, tensor.shape),
+                          false);
+      }
+    }
+    writer->AddFloats("h.0.attn.extra", {1}, {1.0f}, false);
+    ASSERT_TRUE(writer->Write(file, (*checkpoint)->provenance()).ok());
+  }
+  const auto weights = Load(directory.path());
+  EXPECT_EQ(weights.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(weights.status().message()),
+              HasSubstr("\"h.0.attn.extra\" is none of a GPT-2"));
 }
 
 TEST(LoadModelWeightsTest, NeedsKernels) {
