@@ -73,6 +73,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       if (event.has_value()) {
         v1::WatchModelsResponse message;
         FillModelEvent(*event, &message);
+        in_flight_.Clear();
         failed = SerializeMessage(message, &in_flight_);
         write = failed.ok();
       }

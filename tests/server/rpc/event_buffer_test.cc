@@ -10,8 +10,7 @@ namespace {
 using Kind = ModelEvent::Kind;
 using State = ModelVersionState;
 
-ModelEvent Event(Kind kind, int64_t version,
-                 State state = State::kRegistered) {
+ModelEvent Event(Kind kind, int64_t version, State state = State::kRegistered) {
   ModelEvent event;
   event.kind = kind;
   if (kind != Kind::kSnapshotDone) {

@@ -16,7 +16,8 @@ TEST(WorkerPoolTest, RunsEverythingThatItTook) {
   for (int i = 0; i < 100; ++i) {
     ASSERT_TRUE(pool.Submit([&] {
                       if (++done == 100) all.set_value();
-                    }).ok());
+                    })
+                    .ok());
   }
   all.get_future().wait();
   EXPECT_EQ(done, 100);
@@ -31,7 +32,8 @@ TEST(WorkerPoolTest, RefusesBeyondTheBound) {
     ASSERT_TRUE(pool.Submit([&] {
                       started.set_value();
                       release.get_future().wait();
-                    }).ok());
+                    })
+                    .ok());
     started.get_future().wait();
     EXPECT_TRUE(pool.Submit([&] { ++dropped; }).ok());
     EXPECT_TRUE(pool.Submit([&] { ++dropped; }).ok());
