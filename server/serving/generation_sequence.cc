@@ -63,7 +63,7 @@ GenerationSequence::GenerationSequence(const GenerationRules* rules, int index,
       index_(index),
       cache_(std::move(cache)),
       sampler_(rules->task().sampling,
-               static_cast<int>(rules->task().model->config().vocab_size),
+               rules->task().model->tokenizer->vocab_size(),
                static_cast<uint32_t>(index)),
       detokenizer_(rules->task().model->tokenizer.get()),
       matcher_(rules->matcher()),
@@ -75,7 +75,10 @@ void GenerationSequence::Draw(absl::Span<const float> logits) {
   const GenerateTask& task = rules_->task();
   const int64_t position =
       static_cast<int64_t>(task.prompt.size()) + generated_;
-  drawn_ = sampler_.Sample(logits, position, task.logprobs.value_or(0),
+  // An embedding may be padded beyond the tokenizer's ids; what has no text is
+  // never drawn.
+  drawn_ = sampler_.Sample(logits.first(task.model->tokenizer->vocab_size()),
+                           position, task.logprobs.value_or(0),
                            rules_->SuppressedAt(generated_));
 }
 

@@ -78,6 +78,18 @@ class GenerationSequenceTest : public testing::Test {
   TokenEvent last_;
 };
 
+TEST_F(GenerationSequenceTest, NeverDrawsPaddingOfTheEmbedding) {
+  const int32_t padded = TinyModel()->tokenizer->vocab_size();
+  Begin();
+  std::vector<float> logits(padded + 64, 0.0f);
+  logits[padded] = 20.0f;  // no token has this id
+  logits[7] = 10.0f;
+  sequence_->Draw(logits);
+  const auto event = sequence_->Take();
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_THAT(event->ids, ElementsAre(7));
+}
+
 TEST_F(GenerationSequenceTest, StopStringIsCutOutAcrossTokens) {
   task_->stop_strings = {"zzz", "he dog"};
   Begin();
