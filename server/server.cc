@@ -20,6 +20,7 @@
 #include "server/rpc/call.h"
 #include "server/rpc/inference_service.h"
 #include "server/rpc/model_health.h"
+#include "server/rpc/model_service.h"
 #include "server/rpc/wire.h"
 #include "server/serving/generation_scheduler.h"
 #include "server/serving/model_repository.h"
@@ -88,6 +89,7 @@ class Server::Impl {
   std::unique_ptr<InferenceEngine> engine_;
   std::unique_ptr<GenerationScheduler> scheduler_;
   std::unique_ptr<InferenceService> inference_;
+  std::unique_ptr<ModelService> models_;
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<ModelHealth> model_health_;
   std::shared_ptr<ModelRepository::Subscription> health_events_;
@@ -123,6 +125,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
       absl::StrCat(absl::StrReplaceAll(kEngineVersion, {{" ", "/"}}), " ",
                    kernels->name, " ", ActivationModeName(config.activations));
   inference_ = std::make_unique<InferenceService>(context);
+  models_ = std::make_unique<ModelService>(repository_.get(), &calls_);
   POT_RETURN_IF_ERROR(Listen(config));
   Log(LogLevel::kInfo, "listening",
       {{"address", config.listen},
@@ -137,6 +140,7 @@ absl::Status Server::Impl::Listen(const ServerConfig& config) {
   builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(),
                            &port_);
   builder.RegisterService(inference_.get());
+  builder.RegisterService(models_.get());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_size));
   // Otherwise two servers could share a port and each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

@@ -22,8 +22,9 @@ constexpr size_t kMaxWaitingLines = 8192;
 struct Logger {
   LogLevel level = LogLevel::kOff;
   LogFormat format = LogFormat::kText;
-  std::shared_ptr<spdlog::details::thread_pool> pool;
   std::shared_ptr<spdlog::logger> lines;
+  // Destroyed first: its end joins the thread, which uses `lines`.
+  std::shared_ptr<spdlog::details::thread_pool> pool;
 };
 
 Mutex& LoggerMutex() {

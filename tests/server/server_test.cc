@@ -213,6 +213,7 @@ TEST_F(LifeCycleTest, ReflectionDescribesTheServices) {
   StartServer(TinyServerConfig(), /*load=*/false);
   const std::string services = Reflect(channel_, "list_services", "");
   EXPECT_THAT(services, HasSubstr("\"pot.v1.InferenceService\""));
+  EXPECT_THAT(services, HasSubstr("\"pot.v1.ModelService\""));
   EXPECT_THAT(services, HasSubstr("\"grpc.health.v1.Health\""));
   EXPECT_THAT(Reflect(channel_, "file_containing_symbol",
                       "pot.v1.InferenceService.Generate"),
