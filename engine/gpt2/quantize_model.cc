@@ -21,8 +21,8 @@ namespace {
 // Weights that one thread quantizes at a time.
 constexpr int64_t kSlabWeights = int64_t{1} << 18;
 
-// Called with the number of weights just done.
-using Advance = std::function<void(int64_t)>;
+// Called with the number of weights just done. CANCELLED ends the work.
+using Advance = std::function<absl::Status(int64_t)>;
 
 // codes and scales of a matrix put together from slabs of rows.
 struct MatrixStorage {
@@ -65,7 +65,7 @@ absl::StatusOr<PotMatrix> QuantizeRows(const std::vector<float>& weights,
       storage->scales.insert(storage->scales.end(), slab->scales().begin(),
                              slab->scales().end());
     }
-    advance((last - first) * cols);
+    POT_RETURN_IF_ERROR(advance((last - first) * cols));
     first = last;
   }
   return PotMatrix::Create(options.format, rows, cols, options.granularity,
@@ -83,7 +83,7 @@ absl::StatusOr<PotMatrix> QuantizeTensor(const std::vector<float>& weights,
   }
   POT_ASSIGN_OR_RETURN(PotMatrix matrix, QuantizePot(weights, tensor.rows(),
                                                      tensor.cols(), options));
-  advance(tensor.num_elements());
+  POT_RETURN_IF_ERROR(advance(tensor.num_elements()));
   return matrix;
 }
 
@@ -127,6 +127,9 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
   const Advance advance = [&](int64_t weights) {
     done += weights;
     if (progress != nullptr) progress(done, quantized_weights);
+    return options.cancelled != nullptr && options.cancelled()
+               ? absl::CancelledError("quantizing was cancelled")
+               : absl::OkStatus();
   };
   const std::unique_ptr<ExponentCheckpointWriter> writer =
       ExponentCheckpointWriter::Create();

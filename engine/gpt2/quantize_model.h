@@ -19,6 +19,8 @@ struct QuantizeModelOptions {
   QuantizeOptions embedding;  // token embedding and head
   // Position embeddings as F16 (F32 otherwise).
   bool half_positions = true;
+  // Asked after every progress; true ends the work as CANCELLED. May be empty.
+  std::function<bool()> cancelled;
 };
 
 struct QuantizeModelReport {

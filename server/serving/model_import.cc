@@ -124,7 +124,9 @@ absl::Status ImportInto(const std::string& from, const std::string& to,
   if (options.has_value()) {
     ThreadPool pool(std::clamp(
         static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 256));
-    status = QuantizeModel(from, to, *options, &pool,
+    QuantizeModelOptions cancellable = *options;
+    cancellable.cancelled = [&] { return cancelled; };
+    status = QuantizeModel(from, to, cancellable, &pool,
                            [&](int64_t done, int64_t total) {
                              constexpr int64_t kBytes = sizeof(float);
                              cancelled = cancelled || !progress(done * kBytes,

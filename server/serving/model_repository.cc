@@ -285,6 +285,8 @@ absl::Status ModelRepository::Impl::Delete(absl::string_view name,
                          " has the aliases ", aliases)),
         {.reason = "VERSION_ALIASED", .metadata = {{"value", aliases}}});
   }
+  // Aliases that cannot be read may name it.
+  POT_RETURN_IF_ERROR(aliases_.Aliases(name).status());
   MutexLock disk_lock(&disk_mutex_);
   POT_RETURN_IF_ERROR(catalog_->Remove(name, version));
   const absl::Status status = store_->Delete(name, version);

@@ -85,6 +85,20 @@ TEST_F(AliasStoreTest, WritesTheDocumentedLine) {
             "\"time\":\"2023-11-14T22:13:20+00:00\"}\n");
 }
 
+TEST_F(AliasStoreTest, ReadsTheExampleOfTheDocument) {
+  std::ifstream document(std::string(POT_SOURCE_DIR) +
+                         "/server/serving/README.md");
+  std::string line;
+  while (std::getline(document, line) && line.rfind("{\"sequence\"", 0) != 0) {
+  }
+  ASSERT_FALSE(line.empty());
+  Write(line + "\n");
+  AliasStore store(directory_.path());
+  const auto aliases = store.Aliases("m");
+  ASSERT_TRUE(aliases.ok()) << aliases.status();
+  EXPECT_THAT(*aliases, ElementsAre(Pair("default", 2)));
+}
+
 TEST_F(AliasStoreTest, CompareAndSwapNamesBothVersions) {
   AliasStore store(directory_.path());
   ASSERT_TRUE(store.Apply(Change("default", 1), std::nullopt).ok());

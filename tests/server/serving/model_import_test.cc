@@ -81,6 +81,19 @@ TEST_F(ModelImportTest, CancellingLeavesNothing) {
   }
 }
 
+TEST_F(ModelImportTest, CancellingStopsTheQuantizerAtOnce) {
+  int calls = 0;
+  const absl::Status status =
+      repository_
+          ->Import("new", "tiny",
+                   MakeModelOptions("pot4", "row", QuantizeMode::kNearest),
+                   [&](int64_t, int64_t) { return ++calls < 3; })
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+  // Not one more matrix of the 14.
+  EXPECT_EQ(calls, 3);
+}
+
 TEST_F(ModelImportTest, NeverLeavesTheImportRoot) {
   fs::create_directory_symlink(fs::canonical(files_.root() + "/../outside"),
                                files_.import_root() + "/link");

@@ -270,6 +270,9 @@ TEST_F(ModelRepositoryTest, UnreadableAliasesAreAnErrorAndNoGuess) {
   Expect(repository->Acquire({.name = "tiny"}).status(),
          absl::StatusCode::kDataLoss, "CORRUPT_CHECKPOINT");
   EXPECT_TRUE(repository->Acquire(Version(1)).ok());
+  ASSERT_TRUE(repository->Unload(Version(1), Soon()).ok());
+  Expect(repository->Delete("tiny", 1), absl::StatusCode::kDataLoss,
+         "CORRUPT_CHECKPOINT");
 }
 
 TEST_F(ModelRepositoryTest, AliasesMoveAndRollBack) {
