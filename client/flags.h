@@ -3,12 +3,18 @@
 #define POT_CLIENT_FLAGS_H_
 
 #include <functional>
+#include <limits>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/text_format.h"
+#include "engine/base/status_macros.h"
 
 namespace pot {
 
@@ -29,19 +35,48 @@ void AddCommonFlags(CLI::App* app, CommonFlags* flags);
 // --model NAME[@...], once.
 void AddModelFlag(CLI::App* app, std::string* model);
 
-// A flag whose value goes to `set`, a callable that takes a T.
-template <typename T, typename Set>
-CLI::Option* AddValueFlag(CLI::App* app, const std::string& name, Set set,
-                          const std::string& description) {
-  return app->add_option_function<T>(
-      name, [set](const T& value) { set(value); }, description);
-}
-
-// The same with values that `parse` may refuse.
+// A flag whose value `parse` may refuse.
 CLI::Option* AddParsedFlag(
     CLI::App* app, const std::string& name,
     std::function<absl::Status(const std::string&)> parse,
     const std::string& description);
+
+// Decimal numbers only: CLI11 would take "010" for 8 and let -1 and 2^64 wrap
+// or saturate. INVALID_ARGUMENT, naming the range, for anything else.
+template <typename T>
+absl::Status ParseNumber(const std::string& text, T* number) {
+  if constexpr (std::is_integral_v<T>) {
+    if (absl::SimpleAtoi(text, number)) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        Quote(text), " is no whole number in [", std::numeric_limits<T>::min(),
+        ", ", std::numeric_limits<T>::max(), "]"));
+  } else {
+    if (absl::SimpleAtof(text, number)) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(Quote(text), " is no number"));
+  }
+}
+
+// A flag whose value, text or a number, goes to `set`, a callable that takes a
+// T.
+template <typename T, typename Set>
+CLI::Option* AddValueFlag(CLI::App* app, const std::string& name, Set set,
+                          const std::string& description) {
+  return AddParsedFlag(
+             app, name,
+             [set](const std::string& text) -> absl::Status {
+               T value{};
+               if constexpr (std::is_arithmetic_v<T>) {
+                 POT_RETURN_IF_ERROR(ParseNumber(text, &value));
+               } else {
+                 value = text;
+               }
+               set(value);
+               return absl::OkStatus();
+             },
+             description)
+      ->type_name(CLI::detail::type_name<T>());
+}
 
 // A flag that may be repeated, one value each time. `delimiter`, unless 0,
 // splits one value into several. `set` gets all of them.

@@ -1,12 +1,10 @@
 #include "client/generated_text.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "client/enum_names.h"
 #include "client/table.h"
 #include "client/text_format.h"
@@ -71,11 +69,14 @@ void GeneratedText::Abandon() {
 
 std::string FormatLogprobs(
     const google::protobuf::RepeatedPtrField<v1::TokenLogprob>& tokens) {
+  const bool has_alternatives = std::any_of(
+      tokens.begin(), tokens.end(),
+      [](const auto& token) { return !token.alternatives().empty(); });
   Table table({{"token", Table::Align::kRight},
                {"piece"},
                {"logprob", Table::Align::kRight},
                {"p", Table::Align::kRight},
-               {"alternatives"}});
+               {has_alternatives ? "alternatives" : ""}});
   for (const v1::TokenLogprob& token : tokens) {
     std::string alternatives;
     for (const v1::TokenAlternative& other : token.alternatives()) {

@@ -66,6 +66,9 @@ absl::Status FromGrpcStatus(const grpc::Status& status,
     }
   }
   std::string text = status.error_message();
+  if (text.empty() && status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    text = absl::StrCat("the server ", server, " does not have this call");
+  }
   if (!parts.empty()) {
     absl::StrAppend(&text, text.empty() ? "(" : " (",
                     absl::StrJoin(parts, "; "), ")");

@@ -43,6 +43,7 @@ std::string Table::ToString() const {
       if (columns_[i].align == Align::kLeft) out += padding;
       out.append(kGap, ' ');
     }
+    out.erase(out.find_last_not_of(' ') + 1);
     out += '\n';
   };
   append([&](size_t i) -> const std::string& { return columns_[i].header; });

@@ -7,7 +7,7 @@
 namespace pot {
 
 // Columns aligned by code points, two blanks apart, with a rule under the
-// header. The last column is not padded.
+// header. Lines do not end in blanks.
 class Table {
  public:
   enum class Align { kLeft, kRight };

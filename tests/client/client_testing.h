@@ -1,0 +1,34 @@
+// Runs pot-client inside the test, with its streams in memory.
+#ifndef POT_TESTS_CLIENT_CLIENT_TESTING_H_
+#define POT_TESTS_CLIENT_CLIENT_TESTING_H_
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/interrupter.h"
+
+namespace pot {
+
+struct ClientRun {
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+};
+
+struct ClientInput {
+  std::string in = {};
+  std::map<std::string, std::string> environment = {};
+  // Runs beside the client, e.g. to interrupt it.
+  std::function<void(Interrupter*)> beside = {};
+  absl::Time now = absl::FromUnixSeconds(1'800'000'000);
+};
+
+ClientRun RunPotClient(const std::vector<std::string>& arguments,
+                       const ClientInput& input = {});
+
+}  // namespace pot
+
+#endif  // POT_TESTS_CLIENT_CLIENT_TESTING_H_
