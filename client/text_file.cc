@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -41,7 +42,10 @@ absl::StatusOr<int> Spool(int from, const Interrupter& interrupter) {
       close(fd);
       return count.status();
     }
-    if (*count == 0) return fd;
+    if (*count == 0) {
+      lseek(fd, 0, SEEK_SET);
+      return fd;
+    }
     for (size_t done = 0; done < *count;) {
       const ssize_t written = write(fd, piece.data() + done, *count - done);
       if (written < 0 && errno != EINTR) {
@@ -61,13 +65,15 @@ TextFile::TextFile(int fd, bool owned, std::string name)
     : fd_(fd), owned_(owned), name_(std::move(name)) {
   struct stat status;
   if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-    size_ = status.st_size;
+    begin_ = std::max<int64_t>(0, lseek(fd, 0, SEEK_CUR));
+    size_ = std::max<int64_t>(0, status.st_size - begin_);
   }
 }
 
 TextFile::TextFile(TextFile&& other) noexcept
     : fd_(other.fd_),
       owned_(std::exchange(other.owned_, false)),
+      begin_(other.begin_),
       size_(other.size_),
       name_(std::move(other.name_)) {}
 
@@ -93,7 +99,7 @@ absl::StatusOr<TextFile> TextFile::Open(const std::string& path,
 }
 
 absl::Status TextFile::Rewind() {
-  if (lseek(fd_, 0, SEEK_SET) < 0) return FileError(name_, errno);
+  if (lseek(fd_, begin_, SEEK_SET) < 0) return FileError(name_, errno);
   return absl::OkStatus();
 }
 

@@ -11,8 +11,8 @@
 
 namespace pot {
 
-// A file, pipe or standard input ("-") that is read from its beginning, once or
-// several times.
+// A file, pipe or standard input ("-") that is read from where it stands when
+// opened, once or several times.
 class TextFile {
  public:
   // NOT_FOUND or INVALID_ARGUMENT, naming the path, when it cannot be opened.
@@ -25,7 +25,7 @@ class TextFile {
   TextFile& operator=(TextFile&&) = delete;
   ~TextFile();
 
-  // Back to the beginning. Only when regular or opened as rereadable.
+  // Back to where it began. Only when regular or opened as rereadable.
   absl::Status Rewind();
 
   int fd() const { return fd_; }
@@ -39,6 +39,7 @@ class TextFile {
 
   int fd_;
   bool owned_;
+  int64_t begin_ = 0;
   int64_t size_ = 0;
   std::string name_;
 };

@@ -1,11 +1,13 @@
 #include "tests/client/client_testing.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <optional>
 #include <thread>
 
+#include "absl/strings/string_view.h"
 #include "client/command_line.h"
 #include "client/console.h"
 #include "gtest/gtest.h"
@@ -38,13 +40,55 @@ class TemporaryFile {
   std::FILE* const file_;
 };
 
+class Pipe {
+ public:
+  // As pot_client_main.cc does.
+  Pipe() {
+    signal(SIGPIPE, SIG_IGN);
+    EXPECT_EQ(pipe(ends_), 0);
+  }
+  ~Pipe() {
+    CloseReader();
+    CloseWriter();
+  }
+
+  int reader() const { return ends_[0]; }
+  int writer() const { return ends_[1]; }
+  void CloseReader() { Close(&ends_[0]); }
+  void CloseWriter() { Close(&ends_[1]); }
+  void WriteAndClose(absl::string_view content) {
+    while (!content.empty()) {
+      const ssize_t written = write(writer(), content.data(), content.size());
+      if (written < 0) break;
+      content.remove_prefix(static_cast<size_t>(written));
+    }
+    CloseWriter();
+  }
+
+ private:
+  static void Close(int* fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+  }
+
+  int ends_[2] = {-1, -1};
+};
+
 }  // namespace
 
 ClientRun RunPotClient(const std::vector<std::string>& arguments,
                        const ClientInput& input) {
   const TemporaryFile in(input.in), out(""), err("");
   Interrupter interrupter;
-  Console console(in.fd(), out.fd(), err.fd(), &interrupter);
+  Pipe in_pipe, out_pipe;
+  std::thread writer;
+  if (input.in_is_pipe) {
+    writer = std::thread([&] { in_pipe.WriteAndClose(input.in); });
+  }
+  if (input.out_is_closed) out_pipe.CloseReader();
+  Console console(input.in_is_pipe ? in_pipe.reader() : in.fd(),
+                  input.out_is_closed ? out_pipe.writer() : out.fd(), err.fd(),
+                  &interrupter);
   ClientEnvironment environment;
   environment.console = &console;
   environment.interrupter = &interrupter;
@@ -60,6 +104,8 @@ ClientRun RunPotClient(const std::vector<std::string>& arguments,
   ClientRun run;
   run.exit_code = RunClient(arguments, environment);
   if (beside.joinable()) beside.join();
+  in_pipe.CloseReader();
+  if (writer.joinable()) writer.join();
   run.out = out.Content();
   run.err = err.Content();
   return run;

@@ -20,6 +20,10 @@ struct ClientRun {
 
 struct ClientInput {
   std::string in = {};
+  // Standard input is a pipe, not a file.
+  bool in_is_pipe = false;
+  // Nobody reads standard output.
+  bool out_is_closed = false;
   std::map<std::string, std::string> environment = {};
   // Runs beside the client, e.g. to interrupt it.
   std::function<void(Interrupter*)> beside = {};

@@ -324,6 +324,35 @@ TEST_F(CommandsTest, PerplexityOfOneModelAndAReference) {
   EXPECT_EQ(json[0]["model"]["resident_bytes"], "130");
 }
 
+TEST_F(CommandsTest, PerplexityReadsPipesOnceOrMore) {
+  ClientInput input;
+  input.in = std::string(200'000, 'z');
+  input.in_is_pipe = true;
+  ASSERT_EQ(Run({"perplexity", "-"}, input).exit_code, 0);
+  EXPECT_EQ(server_.inference.perplexity_text, input.in);
+  const ClientRun run =
+      Run({"perplexity", "-", "-m", "tiny@1", "-m", "tiny@2"}, input);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(server_.inference.perplexity_text, input.in);
+  EXPECT_THAT(run.out, HasSubstr("standard input: 199,999 predicted tokens"));
+  EXPECT_THAT(run.out, HasSubstr("\ntiny@1 "));
+  EXPECT_THAT(run.out, HasSubstr("\ntiny@2 "));
+}
+
+TEST_F(CommandsTest, NobodyReadingIsNoError) {
+  ClientInput input;
+  input.out_is_closed = true;
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"generate", "x"},
+                                             {"generate", "--stream", "x"},
+                                             {"models", "list"},
+                                             {"--help"}}) {
+    const ClientRun run = Run(arguments, input);
+    EXPECT_EQ(run.exit_code, 0) << testing::PrintToString(arguments);
+    EXPECT_EQ(run.err, "") << testing::PrintToString(arguments);
+  }
+}
+
 TEST_F(CommandsTest, PerplexityErrors) {
   EXPECT_EQ(Run({"perplexity", "/nonexistent"}).exit_code, 3);
   EXPECT_EQ(Run({"perplexity", "/"}).exit_code, 2);
