@@ -158,7 +158,7 @@ class PerplexityReactor final
       return TakeOptions(message.options());
     }
     if (message.has_options()) {
-      return FieldError("INVALID_FIELD", "options",
+      return FieldError("MISSING_FIELD", "options",
                         "may be given in the first message only", "", "");
     }
     if (!message.has_text()) {

@@ -14,6 +14,7 @@
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/tensor_table.h"
 #include "server/serving/error_details.h"
+#include "server/serving/model_import.h"
 
 namespace pot {
 namespace {
@@ -123,7 +124,7 @@ absl::StatusOr<VersionDescription> DescribeVersion(const std::string& directory,
   description.manifest = *std::move(manifest);
   ModelVersionInfo& info = description.info;
   info.digest = description.manifest.digest;
-  info.file_bytes = description.manifest.total_bytes();
+  info.file_bytes = DirectoryBytes(directory);
   info.create_time =
       absl::FromUnixSeconds(description.manifest.created_unix_seconds);
   const absl::Status status = DescribeWeights(directory, options, &description);

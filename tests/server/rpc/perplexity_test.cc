@@ -172,7 +172,7 @@ TEST_F(PerplexityTest, BadStreamsAreRefused) {
     stream->Write(request);
     stream->Write(request);
     EXPECT_THAT(Describe(stream->Finish()),
-                StartsWith("INVALID_ARGUMENT INVALID_FIELD options"));
+                StartsWith("INVALID_ARGUMENT MISSING_FIELD options"));
   }
   EXPECT_TRUE(Run(Options(), {"the dog"}).status.ok());
   EXPECT_TRUE(AllCallsEnd());
