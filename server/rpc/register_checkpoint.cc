@@ -36,7 +36,7 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       : repository_(repository),
         pool_(pool),
         response_(response),
-        upload_(repository, max_bytes) {}
+        upload_(std::make_unique<CheckpointUpload>(repository, max_bytes)) {}
 
   void Start(std::shared_ptr<LongCall> call, const absl::Status& begun) {
     call_ = std::move(call);
@@ -62,11 +62,11 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     }
     v1::RegisterCheckpointRequest request;
     absl::Status status = ParseMessage(message_, &request);
-    if (status.ok()) status = upload_.Add(request);
+    if (status.ok()) status = upload_->Add(request);
     if (status.ok()) {
       StartRead(&message_);
     } else {
-      call->Finish(status);
+      Refuse(call.get(), status);
     }
   }
 
@@ -74,15 +74,21 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   void OnDone() override { delete this; }
 
  private:
+  // Whoever hears of the error finds nothing left of the upload.
+  void Refuse(LongCall* call, const absl::Status& status) {
+    upload_.reset();
+    call->Finish(status);
+  }
+
   void Complete(const std::shared_ptr<LongCall>& call) {
-    absl::StatusOr<StagedVersion> staged = upload_.Complete();
+    absl::StatusOr<StagedVersion> staged = upload_->Complete();
     if (!staged.ok()) {
-      call->Finish(staged.status());
+      Refuse(call.get(), staged.status());
       return;
     }
     const auto shared = std::make_shared<StagedVersion>(*std::move(staged));
     const absl::Status submitted = pool_->Submit(
-        [call, shared, header = upload_.header(), repository = repository_] {
+        [call, shared, header = upload_->header(), repository = repository_] {
           // Nobody waits for a client that went before anything was done.
           if (call->finished()) return;
           grpc::ByteBuffer answer;
@@ -95,8 +101,8 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 
   ModelRepository* const repository_;
   WorkerPool* const pool_;
-  grpc::ByteBuffer* const response_;  // alive until Finish()
-  CheckpointUpload upload_;
+  grpc::ByteBuffer* const response_;          // alive until Finish()
+  std::unique_ptr<CheckpointUpload> upload_;  // until it is refused
   grpc::ByteBuffer message_;
   std::shared_ptr<LongCall> call_;
 };
