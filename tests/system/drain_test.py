@@ -27,8 +27,7 @@ STREAMS = 6
 
 
 def long_request(index=0):
-  # The alternatives make an answer of some 400 kB, more than fits into all
-  # buffers between the two ends.
+  # The alternatives make an answer of some 250 kB, four times the window.
   return generate_request("long", f"stream {index} ", temperature=0.9,
                           seed=index, logprobs=20, ignore_eos=True,
                           max_new_tokens=900)
@@ -129,8 +128,9 @@ class DrainTest(unittest.TestCase):
     for call in calls:
       with self.assertRaises(grpc.RpcError) as caught:
         Streamed(call)
-      self.assertIn(caught.exception.code(), (grpc.StatusCode.UNAVAILABLE,
-                                              grpc.StatusCode.CANCELLED))
+      # DRAINING from the server, or a broken connection if that was faster.
+      self.assertEqual(grpc.StatusCode.UNAVAILABLE, caught.exception.code(),
+                       caught.exception)
 
   def test_second_signal_aborts(self):
     server = self.server("--drain-timeout", "10m")

@@ -57,7 +57,7 @@ class HotSwapTest(unittest.TestCase):
                             max_new_tokens=tokens, **options)
 
   def long_request(self):
-    # Some 400 kB of alternatives: it cannot end before somebody reads it.
+    # Some 250 kB, four times the window: it cannot end before somebody reads.
     return self.request(900, logprobs=20)
 
   def text_of(self, version, request):

@@ -250,7 +250,10 @@ class Server:
     return grpc.insecure_channel(
         f"127.0.0.1:{self.port}",
         options=[("grpc.max_receive_message_length", -1),
-                 ("grpc.use_local_subchannel_pool", 1)])
+                 ("grpc.use_local_subchannel_pool", 1),
+                 # Without probes the window of a stream stays 64 KiB, so that
+                 # one that nobody reads holds the server up for good.
+                 ("grpc.http2.bdp_probe", 0)])
 
   def bind(self, channel):
     self.inference = pb.inference_grpc.InferenceServiceStub(channel)
