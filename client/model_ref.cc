@@ -13,7 +13,7 @@
 namespace pot {
 namespace {
 
-constexpr size_t kMaxNameBytes = 128;
+constexpr size_t kMaxNameBytes = 64;
 constexpr size_t kDigestDigits = 64;
 
 bool IsNameCharacter(char c) {

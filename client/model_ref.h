@@ -17,7 +17,7 @@ absl::StatusOr<v1::ModelRef> ParseModelRef(absl::string_view text);
 // The inverse.
 std::string FormatModelRef(const v1::ModelRef& model);
 
-// A model's or an alias's name: 1-128 of [A-Za-z0-9._-], beginning with a
+// A model's or an alias's name: 1-64 of [A-Za-z0-9._-], beginning with a
 // letter or digit. `what` begins the error.
 absl::Status CheckName(absl::string_view what, absl::string_view name);
 

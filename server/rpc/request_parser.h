@@ -36,7 +36,7 @@ inline constexpr int kMaxLogprobs = 20;
 inline constexpr int kMaxLogitBias = 1024;
 inline constexpr int kMaxContinuations = 256;
 inline constexpr size_t kMaxRequestIdBytes = 128;
-inline constexpr size_t kMaxModelNameBytes = 128;
+inline constexpr size_t kMaxModelNameBytes = 64;
 
 // Where a fresh seed or request identifier comes from; std::random_device.
 using RandomSource = std::function<uint64_t()>;

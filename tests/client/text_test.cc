@@ -45,8 +45,8 @@ TEST(ModelRefTest, RefusesWhatTheServerWouldNot) {
     EXPECT_EQ(std::string(parsed.status().message()).find('\x1b'),
               std::string::npos);
   }
-  EXPECT_FALSE(ParseModelRef(std::string(129, 'a')).ok());
-  EXPECT_TRUE(ParseModelRef(std::string(128, 'a')).ok());
+  EXPECT_FALSE(ParseModelRef(std::string(65, 'a')).ok());
+  EXPECT_TRUE(ParseModelRef(std::string(64, 'a')).ok());
 }
 
 TEST(TextFormatTest, KeepsTerminalsSafe) {

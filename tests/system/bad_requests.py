@@ -158,7 +158,7 @@ def model_ref_cases():
   yield generate("an unknown model", "MODEL_NOT_FOUND", "nobody",
                  model="nobody", code="NOT_FOUND")
   yield generate("an unknown model with the longest name", "MODEL_NOT_FOUND",
-                 "m", model="m" * 128, code="NOT_FOUND")
+                 "m", model="m" * 64, code="NOT_FOUND")
   yield generate("an unknown version", "VERSION_NOT_FOUND", "77",
                  model=ref(version=77), code="NOT_FOUND")
   yield generate("version 0", "INVALID_FIELD", "[1, ", model=ref(version=0))
