@@ -45,9 +45,9 @@ class DrainTest(unittest.TestCase):
     # The test's repository as every case finds it.
     cls.pristine = pot_testing.tree_of(cls.repository)
 
-  def server(self, *flags, wait=True):
+  def server(self, *flags, wait=True, aborted=False):
     server = pot_testing.Server(self.repository, *flags).start(wait=wait)
-    self.addCleanup(server.stop)
+    self.addCleanup(server.stop, aborted=aborted)
     return server
 
   def parked_streams(self, server, count=STREAMS):
@@ -133,7 +133,7 @@ class DrainTest(unittest.TestCase):
                        caught.exception)
 
   def test_second_signal_aborts(self):
-    server = self.server("--drain-timeout", "10m")
+    server = self.server("--drain-timeout", "10m", aborted=True)
     calls = self.parked_streams(server, 2)
     self.begin_drain(server)
     server.signal(signal.SIGTERM)

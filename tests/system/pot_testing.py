@@ -38,7 +38,10 @@ PATIENCE = 120
 programs = types.SimpleNamespace(server=None, trainer=None, client=None)
 
 SANITIZER = re.compile(
-    r"(ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:)")
+    "ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:")
+ABORTED_SANITIZER = re.compile(
+    "ERROR: AddressSanitizer|WARNING: ThreadSanitizer: (?!thread leak)"
+    "|runtime error:")
 
 
 def temporary_directory():
@@ -296,8 +299,12 @@ class Server:
     """The exit status; negative: the signal that ended it."""
     return self.process.wait(timeout=PATIENCE)
 
-  def stop(self):
-    """Ends the server if it runs and complains about what sanitizers found."""
+  def stop(self, *, aborted=False):
+    """Ends the server if it runs and complains about what sanitizers found.
+
+    `aborted`: it was told to go at once, so threads that it left behind are no
+    finding.
+    """
     if self.channel is not None:
       self.channel.close()
     if self.process is not None and self.is_running():
@@ -309,9 +316,10 @@ class Server:
         self.process.wait()
         raise AssertionError("pot-server ignored SIGTERM:\n"
                              + self.log()[-4000:]) from None
-    found = SANITIZER.search(self.log())
+    log = self.log()
+    found = (ABORTED_SANITIZER if aborted else SANITIZER).search(log)
     if found:
-      raise AssertionError(self.log()[found.start():][:8000])
+      raise AssertionError(log[found.start():][:8000])
 
   def __enter__(self):
     return self.start()
