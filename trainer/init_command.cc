@@ -62,7 +62,9 @@ void AddInitCommand(CLI::App* app, absl::Status* result) {
       ->add_option("--size", flags->size,
                    "gpt2, gpt2-medium, gpt2-large, gpt2-xl or nano")
       ->capture_default_str();
+  // CLI11 takes "-1" for a uint64 and wraps it.
   command->add_option("--seed", flags->seed, "Seed of the weights")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--out", flags->out, "Directory to create")->required();
   command->callback([flags, result] { *result = Run(*flags); });

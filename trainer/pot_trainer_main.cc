@@ -18,11 +18,11 @@ int ExitCode(const absl::Status& status) {
     case absl::StatusCode::kOk:
       return 0;
     case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kAlreadyExists:
       return 2;
     case absl::StatusCode::kNotFound:
       return 3;
     case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAlreadyExists:
       return 8;
     default:
       return 1;

@@ -94,7 +94,7 @@ class QuantizeTest(TrainerTest):
         (["--paper-eps", "nan"], 2, ["nan"]),
         (["--embedding-format", "int4"], 2, ["int4"]),
         (["--version", "-3"], 2, ["-3"]),
-        (["--version", "1"], 2, ["1"]),
+        (["--version", "1"], 8, ["1"]),
         (["--threads", "0"], 2, ["0"]),
         (["--threads", "257"], 2, ["257"]),
     ]
@@ -248,8 +248,10 @@ class InitTest(TrainerTest):
   def test_refuses(self):
     self.assert_fails(run("init", "--size", "gpt5", "--out", self.dir / "x"), 2,
                       "gpt5", "gpt2-xl")
-    self.assert_fails(run("init", "--size", "nano", "--out", self.dir), 2,
+    self.assert_fails(run("init", "--size", "nano", "--out", self.dir), 8,
                       "is there already")
+    self.assert_fails(run("init", "--size", "nano", "--seed", "-1", "--out",
+                          self.dir / "x"), 2, "-1")
     self.assert_fails(
         run("init", "--size", "nano", "--out", "/proc/nowhere/x"), 1,
         "/proc/nowhere")
