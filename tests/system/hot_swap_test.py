@@ -28,7 +28,8 @@ class HotSwapTest(unittest.TestCase):
   def setUp(self):
     directory = pot_testing.temporary_directory()
     repository = directory / "models"
-    pot_testing.make_long_model(directory / "long", seed=2)
+    pot_testing.make_long_model(directory / "long", seed=2, width=128,
+                                layers=2)
     for number_format in ("pot4", "twohot4"):
       pot_testing.quantize(directory / "long", repository, "long",
                            "--format", number_format)
@@ -57,8 +58,8 @@ class HotSwapTest(unittest.TestCase):
                             max_new_tokens=tokens, **options)
 
   def long_request(self):
-    # Some 250 kB, four times the window: it cannot end before somebody reads.
-    return self.request(900, logprobs=20)
+    # Some 140 kB, twice the window: it cannot end before somebody reads.
+    return self.request(500, logprobs=20)
 
   def text_of(self, version, request):
     request.model.version = version
