@@ -1,6 +1,7 @@
 #include "tests/client/client_testing.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -100,7 +101,13 @@ ClientRun RunPotClient(const std::vector<std::string>& arguments,
     return found->second;
   };
   std::thread beside;
-  if (input.beside) beside = std::thread(input.beside, &interrupter);
+  if (input.beside) {
+    beside = std::thread(input.beside, &interrupter, [&out] {
+      struct stat status = {};
+      EXPECT_EQ(fstat(out.fd(), &status), 0);
+      return static_cast<int64_t>(status.st_size);
+    });
+  }
   ClientRun run;
   run.exit_code = RunClient(arguments, environment);
   if (beside.joinable()) beside.join();

@@ -2,6 +2,7 @@
 #ifndef POT_TESTS_CLIENT_CLIENT_TESTING_H_
 #define POT_TESTS_CLIENT_CLIENT_TESTING_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -25,8 +26,10 @@ struct ClientInput {
   // Nobody reads standard output.
   bool out_is_closed = false;
   std::map<std::string, std::string> environment = {};
-  // Runs beside the client, e.g. to interrupt it.
-  std::function<void(Interrupter*)> beside = {};
+  // Runs beside the client, e.g. to interrupt it; `out_bytes` tells how much
+  // the client has written to standard output.
+  std::function<void(Interrupter*, const std::function<int64_t()>& out_bytes)>
+      beside = {};
   absl::Time now = absl::FromUnixSeconds(1'800'000'000);
 };
 

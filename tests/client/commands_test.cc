@@ -223,8 +223,9 @@ TEST_F(CommandsTest, SeveralModelsNeedAName) {
 
 TEST_F(CommandsTest, InterruptCancelsTheCall) {
   ClientInput input;
-  input.beside = [this](Interrupter* interrupter) {
-    while (!server_.inference.streaming) std::this_thread::yield();
+  input.beside = [](Interrupter* interrupter,
+                    const std::function<int64_t()>& out_bytes) {
+    while (out_bytes() == 0) std::this_thread::yield();
     interrupter->Interrupt();
   };
   const ClientRun run =
@@ -520,7 +521,7 @@ TEST(HealthTest, WaitsForAServerThatIsNotUp) {
   EXPECT_THAT(run.err, HasSubstr("is pot-server running"));
   std::unique_ptr<FakeServer> server;
   ClientInput input;
-  input.beside = [&](Interrupter*) {
+  input.beside = [&](Interrupter*, const std::function<int64_t()>&) {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     server = std::make_unique<FakeServer>(address);
   };

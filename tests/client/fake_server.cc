@@ -98,7 +98,6 @@ grpc::Status FakeInference::GenerateStream(
     return DetailedError(grpc::StatusCode::DATA_LOSS, "not finite",
                          "NON_FINITE_LOGITS", "");
   }
-  streaming = true;
   while (generated.text() == "forever" && !context->IsCancelled()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }

@@ -53,7 +53,6 @@ class FakeInference final : public v1::InferenceService::Service {
   v1::ScoreRequest scored;
   v1::PerplexityOptions options;
   std::string perplexity_text;
-  std::atomic<bool> streaming = false;
   std::atomic<bool> cancelled = false;
   // Calls to fail with UNAVAILABLE before answering one.
   int unavailable_calls = 0;
