@@ -110,9 +110,12 @@ absl::StatusOr<Row> EvaluateOne(const std::string& model,
     POT_ASSIGN_OR_RETURN(
         reference, Load(flags.reference, ActivationMode::kAffine, kernels));
   }
-  protocol->window =
-      flags.window > 0 ? flags.window : loaded->config().n_positions;
-  protocol->stride = flags.stride > 0 ? flags.stride : protocol->window;
+  // The first model decides for all: rows of one table have one protocol.
+  if (protocol->window == 0) {
+    protocol->window =
+        flags.window > 0 ? flags.window : loaded->config().n_positions;
+    protocol->stride = flags.stride > 0 ? flags.stride : protocol->window;
+  }
   std::vector<int32_t> tokens;
   POT_RETURN_IF_ERROR(loaded->tokenizer->Encode(text, &tokens));
   const Tokenizer& tokenizer = *loaded->tokenizer;

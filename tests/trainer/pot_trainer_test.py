@@ -189,6 +189,40 @@ class EvalTest(TrainerTest):
       with self.subTest([str(argument) for argument in arguments]):
         self.assert_fails(run("eval", *arguments), code, *fragments)
 
+  def test_compared_models_share_the_protocol(self):
+    short = self.dir / "short"
+    run("init", "--size", "nano", "--out", short)
+    path = short / "model.safetensors"
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    body = b""
+    for name, tensor in header.items():
+      begin, end = tensor["data_offsets"]
+      if name == "wpe.weight":  # half the context
+        tensor["shape"][0] //= 2
+        end = (begin + end) // 2
+      piece = data[8 + length + begin:8 + length + end]
+      tensor["data_offsets"] = [len(body), len(body) + len(piece)]
+      body += piece
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    config = json.loads((short / "config.json").read_text())
+    self.assertEqual(64, config["n_positions"])
+    config["n_positions"] = 32
+    config.pop("n_ctx", None)
+    (short / "config.json").write_text(json.dumps(config))
+
+    sample = self.dir / "text"
+    sample.write_text("one table, one protocol " * 30)
+    result = run("eval", short, sample, "--compare", TINY, "--output", "json")
+    self.assertEqual(0, result.returncode, result.stderr)
+    self.assertEqual([32, 32],
+                     [row["window"] for row in json.loads(result.stdout)])
+    self.assert_fails(run("eval", TINY, sample, "--compare", short), 2,
+                      "context of 32, not 64")
+
   def test_every_kernel_gives_the_same_number(self):
     run("quantize", "--from", TINY, "--out", self.dir / "repo/tiny")
     text = self.dir / "text"
