@@ -5,20 +5,15 @@ function(pot_library name)
   target_link_libraries(${name} PUBLIC pot_options ${ARG_DEPS})
 endfunction()
 
-# pot_test(NAME SOURCES... [DEPS targets...]): a GoogleTest program, one ctest
-# entry. POT_SOURCE_DIR and POT_SHARED_DIR tell it where the sources and the
-# optional development data (../shared) lie.
+# pot_test(NAME SOURCES... [DEPS targets...]): a GoogleTest program, one
+# ctest entry.
 function(pot_test name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE
     pot_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE
-    POT_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-    POT_SHARED_DIR="${PROJECT_SOURCE_DIR}/../shared")
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES
-    TIMEOUT 300)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()
 
 # pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program, part of
