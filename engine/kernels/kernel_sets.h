@@ -27,6 +27,8 @@ PotDotFunction Avx512VnniPotDot;
 PotDotFunction Avx512VbmiPotDot;
 void SetAvx2FloatOps(KernelTable* table);
 void SetAvx512FloatOps(KernelTable* table);
+#elif defined(__aarch64__)
+PotDotFunction NeonPotDot;
 #endif
 
 }  // namespace pot

@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace pot {
@@ -46,6 +48,9 @@ bool Avx512VnniSupported() {
 bool Avx512VbmiSupported() {
   return Avx512VnniSupported() && __builtin_cpu_supports("avx512vbmi");
 }
+#elif defined(__aarch64__)
+// The dot-product extension, which is optional before Armv8.4.
+bool NeonSupported() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 #endif
 
 std::string SupportedNames() {
@@ -72,6 +77,10 @@ absl::Span<const KernelTable* const> AllKernelTables() {
       "avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot, SetAvx512FloatOps);
   static const KernelTable* const tables[] = {&scalar, &shift, &avx2,
                                               &avx512vnni, &avx512vbmi};
+#elif defined(__aarch64__)
+  static const KernelTable neon =
+      MakeTable("neon", NeonSupported, NeonPotDot, SetBaselineFloatOps);
+  static const KernelTable* const tables[] = {&scalar, &shift, &neon};
 #else
   static const KernelTable* const tables[] = {&scalar, &shift};
 #endif

@@ -13,7 +13,7 @@
 namespace pot {
 
 struct KernelTable {
-  // "scalar", "shift", "avx2", "avx512vnni" or "avx512vbmi".
+  // "scalar", "shift", "avx2", "avx512vnni", "avx512vbmi" or "neon".
   absl::string_view name;
   // Whether this CPU, and its operating system, can run it.
   bool (*supported)();
