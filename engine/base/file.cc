@@ -85,6 +85,27 @@ absl::StatusOr<size_t> ReadUpTo(int fd, char* data, size_t size,
   return done;
 }
 
+absl::Status WriteAll(int fd, absl::string_view data, const std::string& path) {
+  while (!data.empty()) {
+    const ssize_t n = write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("cannot write", path);
+    data.remove_prefix(static_cast<size_t>(n));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SyncAndClose(FileDescriptor file, const std::string& path) {
+  if (fsync(file.get()) != 0) return ErrnoStatus("cannot sync", path);
+  if (!file.Close()) return ErrnoStatus("cannot close", path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileDescriptor> OpenForWriting(const std::string& path) {
+  size_t size = 0;
+  return OpenRegularFile(path, O_WRONLY | O_CREAT | O_TRUNC, &size);
+}
+
 absl::Status TooLong(const std::string& path, absl::string_view size,
                      size_t max_bytes) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -167,21 +188,91 @@ absl::Status ReadFilePieces(
 }
 
 absl::Status WriteFile(const std::string& path, absl::string_view contents) {
+  POT_ASSIGN_OR_RETURN(FileDescriptor file, OpenForWriting(path));
+  POT_RETURN_IF_ERROR(WriteAll(file.get(), contents, path));
+  return SyncAndClose(std::move(file), path);
+}
+
+absl::StatusOr<ForeignFile::Stamp> ForeignFile::StampOf(
+    int fd, const std::string& path) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return ErrnoStatus("cannot stat", path);
+  return Stamp{.size = static_cast<uint64_t>(info.st_size),
+               .device = info.st_dev,
+               .inode = info.st_ino,
+               .seconds = info.st_mtim.tv_sec,
+               .nanoseconds = info.st_mtim.tv_nsec};
+}
+
+absl::StatusOr<ForeignFile> ForeignFile::Open(const std::string& path) {
   size_t size = 0;
-  POT_ASSIGN_OR_RETURN(
-      FileDescriptor file,
-      OpenRegularFile(path, O_WRONLY | O_CREAT | O_TRUNC, &size));
-  while (!contents.empty()) {
-    const ssize_t n = write(file.get(), contents.data(), contents.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("cannot write", path);
-    contents.remove_prefix(static_cast<size_t>(n));
+  POT_ASSIGN_OR_RETURN(const FileDescriptor file,
+                       OpenRegularFile(path, O_RDONLY, &size));
+  POT_ASSIGN_OR_RETURN(const Stamp stamp, StampOf(file.get(), path));
+  return ForeignFile(path, stamp);
+}
+
+absl::Status ForeignFile::CheckUnchanged(int fd) const {
+  POT_ASSIGN_OR_RETURN(const Stamp now, StampOf(fd, path_));
+  if (now == stamp_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path_, " was changed while it was read: it had ",
+                   stamp_.size, " bytes, now ", now.size,
+                   now.inode == stamp_.inode ? "" : ", and is another file"));
+}
+
+absl::Status ForeignFile::ReadAt(uint64_t offset,
+                                 absl::Span<uint8_t> out) const {
+  if (offset > size() || out.size() > size() - offset) {
+    return absl::OutOfRangeError(
+        absl::StrCat("bytes [", offset, ", ", offset, " + ", out.size(),
+                     ") are not in the ", size(), " of ", path_));
   }
-  if (fsync(file.get()) != 0) return ErrnoStatus("cannot sync", path);
-  if (!file.Close()) return ErrnoStatus("cannot close", path);
+  size_t ignored = 0;
+  const absl::StatusOr<FileDescriptor> file =
+      OpenRegularFile(path_, O_RDONLY, &ignored);
+  if (!file.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path_, " was changed while it was read: ", file.status().message()));
+  }
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = pread(file->get(), out.data() + done, out.size() - done,
+                            static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("cannot read", path_);
+    if (n == 0) break;  // cut meanwhile
+    done += static_cast<size_t>(n);
+  }
+  POT_RETURN_IF_ERROR(CheckUnchanged(file->get()));
+  if (done == out.size()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path_, " was changed while it was read: it ended after ",
+                   offset + done, " of ", size(), " bytes"));
+}
+
+absl::Status ForeignFile::ReadPieces(
+    absl::FunctionRef<absl::Status(absl::Span<const uint8_t>)> consume) const {
+  std::vector<uint8_t> buffer(std::min<uint64_t>(kPieceBytes, size()));
+  for (uint64_t offset = 0; offset < size(); offset += buffer.size()) {
+    buffer.resize(std::min<uint64_t>(kPieceBytes, size() - offset));
+    POT_RETURN_IF_ERROR(ReadAt(offset, absl::MakeSpan(buffer)));
+    POT_RETURN_IF_ERROR(consume(buffer));
+  }
   return absl::OkStatus();
 }
 
+absl::Status CopyFile(const ForeignFile& from, const std::string& to) {
+  POT_ASSIGN_OR_RETURN(FileDescriptor file, OpenForWriting(to));
+  POT_RETURN_IF_ERROR(from.ReadPieces([&](absl::Span<const uint8_t> piece) {
+    return WriteAll(
+        file.get(),
+        absl::string_view(reinterpret_cast<const char*>(piece.data()),
+                          piece.size()),
+        to);
+  }));
+  return SyncAndClose(std::move(file), to);
+}
 absl::Status SyncDirectory(const std::string& path) {
   POT_RETURN_IF_ERROR(CheckPath(path));
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -191,7 +282,9 @@ absl::Status SyncDirectory(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status RenameDirectory(const std::string& from, const std::string& to) {
+absl::Status RenameDirectory(const std::string& from, const std::string& to,
+                             bool* renamed) {
+  if (renamed != nullptr) *renamed = false;
   POT_RETURN_IF_ERROR(CheckPath(from));
   POT_RETURN_IF_ERROR(CheckPath(to));
   struct stat info;
@@ -203,6 +296,7 @@ absl::Status RenameDirectory(const std::string& from, const std::string& to) {
         absl::StrCat("cannot rename ", from, ": it is not a directory"));
   }
   POT_RETURN_IF_ERROR(RenameNoReplace(from, to));
+  if (renamed != nullptr) *renamed = true;
   const std::string from_parent = ParentDirectory(from);
   const std::string to_parent = ParentDirectory(to);
   POT_RETURN_IF_ERROR(SyncDirectory(to_parent));

@@ -61,7 +61,7 @@ class SafetensorsFileImpl : public SafetensorsFile {
     return metadata_;
   }
 
-  absl::Status Init(absl::Span<const uint8_t> bytes, absl::string_view what);
+  void Init(absl::Span<const uint8_t> bytes, SafetensorsHeader header);
   void Keep(MappedFile mapping) { mapping_.emplace(std::move(mapping)); }
 
  private:
@@ -70,14 +70,18 @@ class SafetensorsFileImpl : public SafetensorsFile {
   std::optional<MappedFile> mapping_;
 };
 
-// Collects the tensors of one header over one data section.
+// Collects the tensors of one header over one data section of `data_bytes`,
+// which begins at `data_offset` of the file.
 class HeaderReader {
  public:
-  HeaderReader(absl::Span<const uint8_t> data, absl::string_view what)
-      : data_(data), what_(what) {}
+  using Tensor = SafetensorsHeader::Tensor;
+
+  HeaderReader(uint64_t data_offset, uint64_t data_bytes,
+               absl::string_view what)
+      : data_offset_(data_offset), data_bytes_(data_bytes), what_(what) {}
 
   absl::Status ReadTensor(const std::string& name, const Json& entry,
-                          TensorView* view);
+                          Tensor* tensor);
   absl::Status ReadMetadata(const Json& entry,
                             std::map<std::string, std::string>* metadata);
   // The tensors read so far must tile the data section.
@@ -101,17 +105,18 @@ class HeaderReader {
   }
 
   absl::Status ReadShape(const std::string& name, const Json& entry,
-                         TensorView* view);
+                         Tensor* tensor);
   absl::Status ReadBytes(const std::string& name, const Json& entry,
-                         TensorView* view);
+                         Tensor* tensor);
 
-  absl::Span<const uint8_t> data_;
+  const uint64_t data_offset_;
+  const uint64_t data_bytes_;
   absl::string_view what_;
   std::vector<Extent> extents_;
 };
 
 absl::Status HeaderReader::ReadTensor(const std::string& name,
-                                      const Json& entry, TensorView* view) {
+                                      const Json& entry, Tensor* tensor) {
   if (!entry.is_object()) {
     return TensorError(name, "its entry must be an object, not ",
                        entry.type_name());
@@ -132,13 +137,13 @@ absl::Status HeaderReader::ReadTensor(const std::string& name,
   if (info == kTypes.end()) {
     return TensorError(name, "unknown dtype ", Quote(type_name));
   }
-  view->type = info->type;
-  POT_RETURN_IF_ERROR(ReadShape(name, entry, view));
-  return ReadBytes(name, entry, view);
+  tensor->type = info->type;
+  POT_RETURN_IF_ERROR(ReadShape(name, entry, tensor));
+  return ReadBytes(name, entry, tensor);
 }
 
 absl::Status HeaderReader::ReadShape(const std::string& name, const Json& entry,
-                                     TensorView* view) {
+                                     Tensor* tensor) {
   const auto shape = entry.find("shape");
   if (shape == entry.end() || !shape->is_array()) {
     return TensorError(name, "\"shape\" must be an array");
@@ -153,18 +158,18 @@ absl::Status HeaderReader::ReadShape(const std::string& name, const Json& entry,
       return TensorError(name, "a dimension must be an integer in [0, ", kMax,
                          "], not ", Quote(dimension.dump()));
     }
-    view->shape.push_back(dimension.get<int64_t>());
+    tensor->shape.push_back(dimension.get<int64_t>());
   }
   return absl::OkStatus();
 }
 
 absl::Status HeaderReader::ReadBytes(const std::string& name, const Json& entry,
-                                     TensorView* view) {
-  int64_t expected = TensorTypeBytes(view->type);
-  for (int64_t dimension : view->shape) {
+                                     Tensor* tensor) {
+  int64_t expected = TensorTypeBytes(tensor->type);
+  for (int64_t dimension : tensor->shape) {
     if (__builtin_mul_overflow(expected, dimension, &expected)) {
-      return TensorError(name, "shape ", ShapeString(view->shape), " of ",
-                         TensorTypeName(view->type),
+      return TensorError(name, "shape ", ShapeString(tensor->shape), " of ",
+                         TensorTypeName(tensor->type),
                          " is more bytes than 64 bits can count");
     }
   }
@@ -181,18 +186,19 @@ absl::Status HeaderReader::ReadBytes(const std::string& name, const Json& entry,
     return TensorError(name, "data_offsets [", begin, ", ", end,
                        "] are reversed");
   }
-  if (end > data_.size()) {
+  if (end > data_bytes_) {
     return TensorError(name, "data_offsets [", begin, ", ", end,
-                       "] end after the data section of ", data_.size(),
+                       "] end after the data section of ", data_bytes_,
                        " bytes");
   }
   if (end - begin != static_cast<uint64_t>(expected)) {
     return TensorError(name, "data_offsets [", begin, ", ", end, "] hold ",
                        end - begin, " bytes, but shape ",
-                       ShapeString(view->shape), " of ",
-                       TensorTypeName(view->type), " has ", expected);
+                       ShapeString(tensor->shape), " of ",
+                       TensorTypeName(tensor->type), " has ", expected);
   }
-  view->bytes = data_.subspan(begin, end - begin);
+  tensor->offset = data_offset_ + begin;
+  tensor->num_bytes = end - begin;
   extents_.push_back({begin, end, &name});
   return absl::OkStatus();
 }
@@ -227,63 +233,109 @@ absl::Status HeaderReader::CheckCoverage() {
     }
     covered = extent.end;
   }
-  if (covered != data_.size()) {
-    return Error(data_.size() - covered, " bytes trail the last tensor, which ",
+  if (covered != data_bytes_) {
+    return Error(data_bytes_ - covered, " bytes trail the last tensor, which ",
                  "ends at ", covered, " of the data section");
   }
   return absl::OkStatus();
 }
 
-absl::Status SafetensorsFileImpl::Init(absl::Span<const uint8_t> bytes,
-                                       absl::string_view what) {
-  if (bytes.size() < kLengthBytes) {
+// Of the header's text, from the file's first 8 bytes.
+absl::StatusOr<uint64_t> HeaderBytes(absl::Span<const uint8_t> length,
+                                     uint64_t file_bytes,
+                                     absl::string_view what) {
+  if (file_bytes < kLengthBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(what, ": a file of ", bytes.size(),
+        absl::StrCat(what, ": a file of ", file_bytes,
                      " bytes lacks the 8 bytes of the header length"));
   }
   uint64_t header_bytes = 0;
   for (size_t i = 0; i < kLengthBytes; ++i) {
-    header_bytes |= uint64_t{bytes[i]} << (8 * i);
+    header_bytes |= uint64_t{length[i]} << (8 * i);
   }
-  if (header_bytes > kMaxHeaderBytes) {
+  if (header_bytes > SafetensorsFile::kMaxHeaderBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, ": a header of ", header_bytes, " bytes exceeds the limit of ",
+        SafetensorsFile::kMaxHeaderBytes));
+  }
+  if (header_bytes > file_bytes - kLengthBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": a header of ", header_bytes,
-                     " bytes exceeds the limit of ", kMaxHeaderBytes));
+                     " bytes does not fit in a file ", "of ", file_bytes));
   }
-  if (header_bytes > bytes.size() - kLengthBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": a header of ", header_bytes,
-                     " bytes does not fit in a file ", "of ", bytes.size()));
-  }
-  const auto header_span = bytes.subspan(kLengthBytes, header_bytes);
-  const absl::string_view header(
-      reinterpret_cast<const char*>(header_span.data()), header_span.size());
-  if (header.empty() || header.front() != '{') {
+  return header_bytes;
+}
+
+absl::StatusOr<SafetensorsHeader> ParseHeader(absl::string_view text,
+                                              uint64_t file_bytes,
+                                              absl::string_view what) {
+  if (text.empty() || text.front() != '{') {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": the header must begin with '{'"));
   }
   POT_ASSIGN_OR_RETURN(const Json json,
-                       ParseJson(header, absl::StrCat(what, ": header")));
+                       ParseJson(text, absl::StrCat(what, ": header")));
   // The metadata is not a tensor.
   const size_t num_tensors = json.size() - json.count(kMetadataKey);
-  if (num_tensors > kMaxTensors) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, ": ", num_tensors, " tensors exceed the limit of ", kMaxTensors));
+  if (num_tensors > SafetensorsFile::kMaxTensors) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": ", num_tensors, " tensors exceed the limit of ",
+                     SafetensorsFile::kMaxTensors));
   }
-  HeaderReader reader(bytes.subspan(kLengthBytes + header_bytes), what);
+  SafetensorsHeader header;
+  const uint64_t data_offset = kLengthBytes + text.size();
+  HeaderReader reader(data_offset, file_bytes - data_offset, what);
   for (const auto& [name, entry] : json.items()) {
     if (name == kMetadataKey) {
-      POT_RETURN_IF_ERROR(reader.ReadMetadata(entry, &metadata_));
+      POT_RETURN_IF_ERROR(reader.ReadMetadata(entry, &header.metadata));
       continue;
     }
-    const auto inserted = tensors_.try_emplace(name).first;
+    const auto inserted = header.tensors.try_emplace(name).first;
     POT_RETURN_IF_ERROR(
         reader.ReadTensor(inserted->first, entry, &inserted->second));
   }
-  return reader.CheckCoverage();
+  POT_RETURN_IF_ERROR(reader.CheckCoverage());
+  return header;
+}
+
+absl::StatusOr<SafetensorsHeader> HeaderOf(absl::Span<const uint8_t> bytes,
+                                           absl::string_view what) {
+  POT_ASSIGN_OR_RETURN(const uint64_t header_bytes,
+                       HeaderBytes(bytes, bytes.size(), what));
+  const auto text = bytes.subspan(kLengthBytes, header_bytes);
+  return ParseHeader(
+      absl::string_view(reinterpret_cast<const char*>(text.data()),
+                        text.size()),
+      bytes.size(), what);
+}
+
+void SafetensorsFileImpl::Init(absl::Span<const uint8_t> bytes,
+                               SafetensorsHeader header) {
+  for (auto& [name, tensor] : header.tensors) {
+    tensors_.emplace(
+        name, TensorView{tensor.type, std::move(tensor.shape),
+                         bytes.subspan(tensor.offset, tensor.num_bytes)});
+  }
+  metadata_ = std::move(header.metadata);
 }
 
 }  // namespace
+
+absl::StatusOr<SafetensorsHeader> SafetensorsHeader::Read(
+    const ForeignFile& file) {
+  std::array<uint8_t, kLengthBytes> length = {};
+  if (file.size() >= kLengthBytes) {
+    POT_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(length)));
+  }
+  POT_ASSIGN_OR_RETURN(const uint64_t header_bytes,
+                       HeaderBytes(length, file.size(), file.path()));
+  std::vector<uint8_t> text(header_bytes);
+  POT_RETURN_IF_ERROR(file.ReadAt(kLengthBytes, absl::MakeSpan(text)));
+  return ParseHeader(
+      absl::string_view(reinterpret_cast<const char*>(text.data()),
+                        text.size()),
+      file.size(), file.path());
+}
 
 absl::string_view TensorTypeName(TensorType type) { return InfoOf(type).name; }
 
@@ -307,16 +359,19 @@ const TensorView* SafetensorsFile::Find(const std::string& name) const {
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
     const std::string& path) {
   POT_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(path));
+  POT_ASSIGN_OR_RETURN(SafetensorsHeader header,
+                       HeaderOf(mapping.bytes(), path));
   auto file = std::make_shared<SafetensorsFileImpl>();
-  POT_RETURN_IF_ERROR(file->Init(mapping.bytes(), path));
+  file->Init(mapping.bytes(), std::move(header));
   file->Keep(std::move(mapping));
   return std::shared_ptr<const SafetensorsFile>(std::move(file));
 }
 
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Parse(
     absl::Span<const uint8_t> bytes, absl::string_view what) {
+  POT_ASSIGN_OR_RETURN(SafetensorsHeader header, HeaderOf(bytes, what));
   auto file = std::make_shared<SafetensorsFileImpl>();
-  POT_RETURN_IF_ERROR(file->Init(bytes, what));
+  file->Init(bytes, std::move(header));
   return std::shared_ptr<const SafetensorsFile>(std::move(file));
 }
 

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/base/file.h"
 
 namespace pot {
 
@@ -49,9 +50,26 @@ struct TensorView {
   int64_t num_elements() const;
 };
 
-// A memory-mapped file, checked as a whole when opened: a tensor's bytes are
-// as long as its shape and type say, and the tensors cover the data section
-// without overlap or hole.
+// What stands before the data, checked against the length of the file: a
+// tensor's bytes are as long as its shape and type say, and the tensors cover
+// the data section without overlap or hole.
+struct SafetensorsHeader {
+  struct Tensor {
+    TensorType type = TensorType::kF32;
+    std::vector<int64_t> shape;
+    // In the file.
+    uint64_t offset = 0;
+    uint64_t num_bytes = 0;
+  };
+  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+
+  // Limits and errors as SafetensorsFile::Open; FAILED_PRECONDITION when the
+  // file has changed.
+  static absl::StatusOr<SafetensorsHeader> Read(const ForeignFile& file);
+};
+
+// A memory-mapped file with its header: for files that nobody changes.
 class SafetensorsFile {
  public:
   // A parsed header takes up to 16 times its text: this bounds what a hostile

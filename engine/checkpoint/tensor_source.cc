@@ -130,41 +130,42 @@ class TensorSourceImpl : public TensorSource {
   bool Has(absl::string_view name) const override {
     return tensors_.count(std::string(name)) != 0;
   }
-  std::vector<File> files() const override {
-    std::vector<File> files = weight_files_;
-    if (index_.has_value()) files.push_back(*index_);
-    return files;
-  }
   absl::StatusOr<std::vector<float>> ReadFloats(
       absl::string_view name, absl::Span<const int64_t> shape) const override;
   absl::StatusOr<std::string> Digest() const override;
+  absl::Status CopyFiles(const std::string& directory) const override;
 
  private:
+  // `name` is the link's where there is one.
+  struct File {
+    std::string name;
+    ForeignFile file;
+  };
   struct Tensor {
-    const TensorView* view;
-    std::string file_name;
+    SafetensorsHeader::Tensor header;
+    size_t file;  // index into weight_files_
   };
 
   std::string directory_;
   std::vector<File> weight_files_;
   std::optional<File> index_;
-  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, Tensor> tensors_;
 };
 
 absl::Status TensorSourceImpl::AddFile(const std::string& name) {
-  POT_ASSIGN_OR_RETURN(std::string path, ResolveFile(directory_, name));
-  POT_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(path));
-  for (const auto& [tensor, view] : file->tensors()) {
-    const auto [at, added] = tensors_.emplace(tensor, Tensor{&view, name});
+  POT_ASSIGN_OR_RETURN(const std::string path, ResolveFile(directory_, name));
+  POT_ASSIGN_OR_RETURN(ForeignFile file, ForeignFile::Open(path));
+  POT_ASSIGN_OR_RETURN(SafetensorsHeader header, SafetensorsHeader::Read(file));
+  for (auto& [tensor, entry] : header.tensors) {
+    const auto [at, added] = tensors_.emplace(
+        tensor, Tensor{std::move(entry), weight_files_.size()});
     if (!added) {
       return absl::InvalidArgumentError(absl::StrCat(
           directory_, ": tensor ", Quote(tensor), " is in two shards, ",
-          Quote(at->second.file_name), " and ", Quote(name)));
+          Quote(weight_files_[at->second.file].name), " and ", Quote(name)));
     }
   }
-  weight_files_.push_back({name, std::move(path)});
-  files_.push_back(std::move(file));
+  weight_files_.push_back({name, std::move(file)});
   return absl::OkStatus();
 }
 
@@ -172,8 +173,10 @@ absl::Status TensorSourceImpl::AddShards() {
   const std::string index_path = absl::StrCat(directory_, "/", kIndexFile);
   POT_ASSIGN_OR_RETURN(const std::string resolved,
                        ResolveFile(directory_, kIndexFile));
+  // First, so that a change after this reading is noticed.
+  POT_ASSIGN_OR_RETURN(ForeignFile index, ForeignFile::Open(resolved));
+  index_ = File{kIndexFile, std::move(index)};
   POT_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(resolved));
-  index_ = File{kIndexFile, resolved};
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
   if (shards.size() > kMaxShards) {
@@ -190,7 +193,8 @@ absl::Status TensorSourceImpl::AddShards() {
   }
   for (const auto& [tensor, shard] : shard_of) {
     const auto found = tensors_.find(tensor);
-    if (found == tensors_.end() || found->second.file_name != shard) {
+    if (found == tensors_.end() ||
+        weight_files_[found->second.file].name != shard) {
       return absl::InvalidArgumentError(
           absl::StrCat(index_path, ": tensor ", Quote(tensor),
                        " is not in its shard ", Quote(shard)));
@@ -206,18 +210,31 @@ absl::StatusOr<std::vector<float>> TensorSourceImpl::ReadFloats(
     return absl::NotFoundError(
         absl::StrCat(directory_, ": no tensor ", Quote(name)));
   }
-  return WidenToFloats(*found->second.view, shape,
-                       absl::StrCat(directory_, "/", found->second.file_name,
-                                    ": tensor ", Quote(name)));
+  const File& file = weight_files_[found->second.file];
+  return ReadFloatTensor(
+      file.file, found->second.header, shape,
+      absl::StrCat(directory_, "/", file.name, ": tensor ", Quote(name)));
 }
 
 absl::StatusOr<std::string> TensorSourceImpl::Digest() const {
   Sha256 digest;
   for (const File& weights : weight_files_) {
-    POT_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(weights.path));
-    digest.Update(file.bytes());
+    POT_RETURN_IF_ERROR(
+        weights.file.ReadPieces([&](absl::Span<const uint8_t> piece) {
+          digest.Update(piece);
+          return absl::OkStatus();
+        }));
   }
   return digest.HexDigest();
+}
+
+absl::Status TensorSourceImpl::CopyFiles(const std::string& directory) const {
+  for (const File& weights : weight_files_) {
+    POT_RETURN_IF_ERROR(
+        CopyFile(weights.file, absl::StrCat(directory, "/", weights.name)));
+  }
+  if (!index_.has_value()) return absl::OkStatus();
+  return CopyFile(index_->file, absl::StrCat(directory, "/", index_->name));
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/gpt2/engine_version.h"
@@ -205,14 +204,7 @@ absl::Status CopyFloatModel(const std::string& from, const std::string& to) {
       POT_RETURN_IF_ERROR(model.Read(tensor).status());
     }
     POT_ASSIGN_OR_RETURN(const auto files, ReadModelFiles(from));
-    for (const TensorSource::File& weights : model.source().files()) {
-      POT_ASSIGN_OR_RETURN(const MappedFile file,
-                           MappedFile::Open(weights.path));
-      POT_RETURN_IF_ERROR(WriteFile(
-          absl::StrCat(to, "/", weights.name),
-          absl::string_view(reinterpret_cast<const char*>(file.bytes().data()),
-                            file.bytes().size())));
-    }
+    POT_RETURN_IF_ERROR(model.source().CopyFiles(to));
     return WriteModelFiles(files, to);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(

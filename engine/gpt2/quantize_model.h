@@ -38,14 +38,16 @@ struct QuantizeModelReport {
 
 // Reads the float model in `from` and writes config.json, the tokenizer's
 // files and the exponent checkpoint into the existing directory `to`; no
-// manifest. `progress(done, total)` in weights.
+// manifest. `progress(done, total)` in weights. FAILED_PRECONDITION when the
+// weights in `from` are changed meanwhile.
 absl::StatusOr<QuantizeModelReport> QuantizeModel(
     const std::string& from, const std::string& to,
     const QuantizeModelOptions& options, ThreadPool* pool,
     const std::function<void(int64_t, int64_t)>& progress);
 
 // Copies a float model's config, tokenizer and safetensors files, checked by
-// loading their headers and shapes, into `to`.
+// reading every tensor, into `to`. FAILED_PRECONDITION when the weights in
+// `from` are changed meanwhile.
 absl::Status CopyFloatModel(const std::string& from, const std::string& to);
 
 }  // namespace pot

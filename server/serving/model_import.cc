@@ -145,6 +145,10 @@ absl::Status ImportInto(const std::string& from, const std::string& to,
     return WithDetails(absl::InvalidArgumentError(status.message()),
                        {.reason = "UNSUPPORTED_MODEL", .field = "directory"});
   }
+  if (absl::IsFailedPrecondition(status)) {
+    return WithDetails(status,
+                       {.reason = "SOURCE_CHANGED", .field = "directory"});
+  }
   if (absl::IsResourceExhausted(status)) {
     // The system answers so for a full disk too.
     return WithDetails(

@@ -112,7 +112,8 @@ class ModelRepository {
   // link in it may lead out. No options: float weights are kept.
   // `progress(done, total)` in bytes of 32-bit floats is called from this
   // thread; when it returns false the import ends as CANCELLED, at the latest
-  // before anything is published. FAILED_PRECONDITION (IMPORT_DISABLED),
+  // before anything is published. FAILED_PRECONDITION (IMPORT_DISABLED, or
+  // SOURCE_CHANGED when the weights were changed while they were read),
   // NOT_FOUND (SOURCE_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD for the
   // directory, UNSUPPORTED_MODEL for what is in it).
   absl::StatusOr<ModelVersionInfo> Import(

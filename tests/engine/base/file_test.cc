@@ -3,9 +3,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -125,12 +128,78 @@ TEST_F(FileTest, MapsAndMoves) {
   EXPECT_TRUE(MappedFile::Open(Path("empty")).value().bytes().empty());
 }
 
+TEST_F(FileTest, ReadsAndCopiesAForeignFile) {
+  const std::string contents((size_t{1} << 20) + 3, 'x');
+  ASSERT_TRUE(WriteFile(Path("a"), contents + "end").ok());
+  const ForeignFile file = ForeignFile::Open(Path("a")).value();
+  EXPECT_EQ(file.size(), contents.size() + 3);
+  std::vector<uint8_t> end(3);
+  ASSERT_TRUE(file.ReadAt(contents.size(), absl::MakeSpan(end)).ok());
+  EXPECT_EQ(std::string(end.begin(), end.end()), "end");
+  EXPECT_EQ(file.ReadAt(contents.size() + 1, absl::MakeSpan(end)).code(),
+            StatusCode::kOutOfRange);
+  EXPECT_EQ(file.ReadAt(~uint64_t{0}, absl::MakeSpan(end)).code(),
+            StatusCode::kOutOfRange);
+  ASSERT_TRUE(CopyFile(file, Path("b")).ok());
+  EXPECT_EQ(ReadFile(Path("b"), contents.size() + 3).value(), contents + "end");
+  ASSERT_TRUE(WriteFile(Path("empty"), "").ok());
+  ASSERT_TRUE(
+      CopyFile(ForeignFile::Open(Path("empty")).value(), Path("c")).ok());
+  EXPECT_EQ(ReadFile(Path("c"), 1).value(), "");
+  EXPECT_EQ(ForeignFile::Open(Path("none")).status().code(),
+            StatusCode::kNotFound);
+  EXPECT_EQ(ForeignFile::Open(dir_).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST_F(FileTest, NoticesThatAForeignFileWasChanged) {
+  struct Change {
+    const char* what;
+    std::function<void()> make;
+  };
+  const std::string path = Path("a");
+  const Change changes[] = {
+      {"cut", [&] { std::filesystem::resize_file(path, 1); }},
+      {"longer", [&] { std::filesystem::resize_file(path, 9); }},
+      {"written to",
+       [&] {
+         std::filesystem::last_write_time(
+             path, std::filesystem::last_write_time(path) +
+                       std::chrono::milliseconds(1));
+       }},
+      {"replaced",
+       [&] {
+         ASSERT_TRUE(WriteFile(Path("b"), "12345678").ok());
+         std::filesystem::last_write_time(
+             Path("b"), std::filesystem::last_write_time(path));
+         std::filesystem::rename(Path("b"), path);
+       }},
+      {"removed", [&] { std::filesystem::remove(path); }},
+  };
+  for (const Change& change : changes) {
+    SCOPED_TRACE(change.what);
+    ASSERT_TRUE(WriteFile(path, "12345678").ok());
+    const ForeignFile file = ForeignFile::Open(path).value();
+    change.make();
+    std::vector<uint8_t> all(8);
+    for (const absl::Status& status :
+         {file.ReadAt(0, absl::MakeSpan(all)), CopyFile(file, Path("copy"))}) {
+      EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+      EXPECT_THAT(std::string(status.message()),
+                  HasSubstr("a was changed while it was read"));
+    }
+  }
+}
+
 TEST_F(FileTest, RenamesADirectory) {
   ASSERT_EQ(mkdir(Path("staged").c_str(), 0700), 0);
   ASSERT_EQ(mkdir(Path("models").c_str(), 0700), 0);
   ASSERT_TRUE(WriteFile(Path("staged/a"), "x").ok());
   ASSERT_TRUE(SyncDirectory(Path("staged")).ok());
-  ASSERT_TRUE(RenameDirectory(Path("staged/"), Path("models/1")).ok());
+  bool renamed = false;
+  ASSERT_TRUE(
+      RenameDirectory(Path("staged/"), Path("models/1"), &renamed).ok());
+  EXPECT_TRUE(renamed);
   EXPECT_EQ(ReadFile(Path("models/1/a"), 10).value(), "x");
   EXPECT_FALSE(std::filesystem::exists(Path("staged")));
 }
@@ -139,8 +208,10 @@ TEST_F(FileTest, RenameNeverReplaces) {
   ASSERT_EQ(mkdir(Path("staged").c_str(), 0700), 0);
   ASSERT_EQ(mkdir(Path("empty").c_str(), 0700), 0);
   ASSERT_TRUE(WriteFile(Path("file"), "x").ok());
-  EXPECT_EQ(RenameDirectory(Path("staged"), Path("empty")).code(),
+  bool renamed = true;
+  EXPECT_EQ(RenameDirectory(Path("staged"), Path("empty"), &renamed).code(),
             StatusCode::kAlreadyExists);
+  EXPECT_FALSE(renamed);
   EXPECT_EQ(RenameDirectory(Path("staged"), Path("file")).code(),
             StatusCode::kAlreadyExists);
   EXPECT_EQ(RenameDirectory(Path("file"), Path("new")).code(),

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "engine/base/half.h"
@@ -129,6 +130,56 @@ TEST(TensorSource, ReadsShards) {
   EXPECT_EQ((*source)->Digest().value(),
             Sha256Hex(AsBytes(ReadAll(directory / "a.safetensors") +
                               ReadAll(directory / "b.safetensors"))));
+}
+
+TEST(TensorSource, SurvivesThatItsFileIsCutOrReplaced) {
+  const TempDirectory directory, copy;
+  const std::vector<float> values(5000, 1.5f);
+  const auto write = [&] {
+    POT_ASSERT_OK(WriteSafetensors(
+        directory / kSingle, {{"w", ViewOf(TensorType::kF32, {5000}, values)}},
+        {}));
+  };
+  const std::function<void()> changes[] = {
+      // A mapping would end here as a bus error.
+      [&] { std::filesystem::resize_file(directory / kSingle, 0); },
+      [&] { std::filesystem::resize_file(directory / kSingle, 9000); },
+      [&] { std::filesystem::resize_file(directory / kSingle, 90000); },
+      [&] { std::filesystem::remove(directory / kSingle); },
+      write,
+  };
+  for (const auto& change : changes) {
+    write();
+    const auto source = TensorSource::Open(directory.path());
+    POT_ASSERT_OK(source);
+    EXPECT_EQ((*source)->ReadFloats("w", {5000}).value(), values);
+    change();
+    const std::string message = "model.safetensors was changed while";
+    ExpectError((*source)->ReadFloats("w", {5000}),
+                StatusCode::kFailedPrecondition, message);
+    ExpectError((*source)->Digest(), StatusCode::kFailedPrecondition, message);
+    ExpectError((*source)->CopyFiles(copy.path()),
+                StatusCode::kFailedPrecondition, message);
+  }
+}
+
+TEST(TensorSource, CopiesShardsAndIndexUnderTheirNames) {
+  const TempDirectory directory, copy;
+  WriteTensors(directory / "real", {"x"}, 1);
+  std::filesystem::create_symlink("real", directory / "b.safetensors");
+  WriteTensors(directory / "a.safetensors", {"y"}, 2);
+  WriteAll(directory / kIndex,
+           IndexOf("{\"x\":\"b.safetensors\",\"y\":\"a.safetensors\"}"));
+  const auto source = TensorSource::Open(directory.path());
+  POT_ASSERT_OK(source);
+  POT_ASSERT_OK((*source)->CopyFiles(copy.path()));
+  EXPECT_THAT(
+      NamesIn(copy.path()),
+      testing::UnorderedElementsAre("a.safetensors", "b.safetensors", kIndex));
+  for (const std::string name : {"a.safetensors", "b.safetensors", kIndex}) {
+    EXPECT_FALSE(std::filesystem::is_symlink(copy / name));
+    EXPECT_EQ(ReadAll(copy / name), ReadAll(directory / name));
+  }
 }
 
 TEST(TensorSource, TheSingleFileGoesBeforeAnIndex) {

@@ -94,6 +94,26 @@ TEST_F(ModelImportTest, CancellingStopsTheQuantizerAtOnce) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST_F(ModelImportTest, SurvivesThatTheWeightsAreCutMeanwhile) {
+  int calls = 0;
+  const absl::Status status =
+      repository_
+          ->Import("new", "tiny",
+                   MakeModelOptions("pot4", "row", QuantizeMode::kNearest),
+                   [&](int64_t, int64_t) {
+                     if (++calls == 2) {
+                       fs::resize_file(
+                           files_.import_root() + "/tiny/model.safetensors", 0);
+                     }
+                     return true;
+                   })
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_EQ(Reason(status), "SOURCE_CHANGED") << status;
+  EXPECT_EQ(calls, 2);
+  ExpectNothingLeft();
+}
+
 TEST_F(ModelImportTest, NeverLeavesTheImportRoot) {
   fs::create_directory_symlink(fs::canonical(files_.root() + "/../outside"),
                                files_.import_root() + "/link");
