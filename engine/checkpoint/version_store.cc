@@ -231,13 +231,15 @@ absl::StatusOr<int64_t> VersionStore::Commit(StagedVersion staged,
       POT_ASSIGN_OR_RETURN(target, NextVersion(model_directory));
       POT_RETURN_IF_ERROR(CheckVersion(target, 1));
     }
-    const absl::Status renamed = RenameDirectory(
-        staged.directory_, VersionDirectory(staged.model_, target));
-    if (renamed.ok()) {
+    bool renamed = false;
+    const absl::Status status = RenameDirectory(
+        staged.directory_, VersionDirectory(staged.model_, target), &renamed);
+    if (status.ok()) {
       staged.directory_.clear();
       return target;
     }
-    if (!absl::IsAlreadyExists(renamed)) return renamed;
+    if (renamed) return TakeBack(staged, target, status);
+    if (!absl::IsAlreadyExists(status)) return status;
     if (version != 0) {
       return absl::AlreadyExistsError(absl::StrCat(
           "model ", staged.model_, " already has version ", version));
@@ -246,6 +248,22 @@ absl::StatusOr<int64_t> VersionStore::Commit(StagedVersion staged,
   return absl::AbortedError(
       absl::StrCat("other writers took the next version of model ",
                    staged.model_, " ", kMaxCommitAttempts, " times in a row"));
+}
+
+absl::Status VersionStore::TakeBack(const StagedVersion& staged,
+                                    int64_t version,
+                                    const absl::Status& cause) {
+  const std::string directory = VersionDirectory(staged.model_, version);
+  // The disk is failing: what counts is what is there after the attempt.
+  WriteFile(absl::StrCat(directory, kTombstoneSuffix), "").IgnoreError();
+  RenameDirectory(directory, staged.directory_).IgnoreError();
+  return absl::Status(
+      cause.code(),
+      absl::StrCat("version ", version, " of model ", staged.model_,
+                   IsDirectory(directory)
+                       ? " is there, but may be lost in a crash: "
+                       : " could not be made durable and was taken back: ",
+                   cause.message()));
 }
 
 absl::Status VersionStore::Delete(absl::string_view model, int64_t version) {

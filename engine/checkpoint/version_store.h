@@ -71,17 +71,25 @@ class VersionStore {
   // verified), and renames the directory to `version`, or, with 0, to one more
   // than the highest that is or ever was there. Returns the version.
   // ALREADY_EXISTS when that version is there. On any error the staged
-  // directory is removed and nothing is visible.
+  // directory is removed and the version is not there. That holds for a rename
+  // that could not be synced, too: it is taken back, and as somebody may have
+  // seen the version meanwhile, its number is not handed out again. Should
+  // taking it back fail as well, the message says that the version is there.
   absl::StatusOr<int64_t> Commit(StagedVersion staged, int64_t version,
                                  const std::string& tool_version);
 
   // Renames the version out of sight, then deletes it. NOT_FOUND without it.
   // Its number is not handed out again, so that a reference to it never means
-  // other weights.
+  // other weights. An error other than NOT_FOUND and INVALID_ARGUMENT may come
+  // after the rename: the version is then out of sight, and its files are
+  // removed by the next Open() at the latest.
   absl::Status Delete(absl::string_view model, int64_t version);
 
  private:
   explicit VersionStore(std::string root) : root_(std::move(root)) {}
+  // Hides the version that `staged` was just renamed to; the error for it.
+  absl::Status TakeBack(const StagedVersion& staged, int64_t version,
+                        const absl::Status& cause);
 
   std::string root_;
 };

@@ -1,15 +1,43 @@
 #include "engine/checkpoint/version_store.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <set>
+#include <string>
+#include <system_error>
 #include <thread>
 
 #include "engine/base/utf8.h"
 #include "engine/checkpoint/manifest.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
+
+namespace {
+
+// fsync() of this directory fails.
+std::string* FailingDirectory() {
+  static std::string path;
+  return &path;
+}
+
+}  // namespace
+
+// Stands before the C library's.
+extern "C" int fsync(int fd) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::read_symlink(
+      "/proc/self/fd/" + std::to_string(fd), error);
+  if (!error && !FailingDirectory()->empty() &&
+      path.string() == *FailingDirectory()) {
+    errno = EIO;
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_fsync, fd));
+}
 
 namespace pot {
 namespace {
@@ -50,6 +78,27 @@ TEST_F(VersionStoreTest, OpenMakesTheRootAndItsParents) {
   WriteAll(parent / "file", "");
   EXPECT_FALSE(VersionStore::Open(parent / "file").ok());
   EXPECT_FALSE(VersionStore::Open("").ok());
+}
+
+TEST_F(VersionStoreTest, AVersionThatCannotBeMadeDurableIsTakenBack) {
+  EXPECT_EQ(Publish("m").value(), 1);
+  for (const std::string& failing :
+       {root_ / "m", std::filesystem::canonical(root_ / ".staging").string()}) {
+    SCOPED_TRACE(failing);
+    const int64_t next = store_->ListVersions("m").value().back() + 1;
+    *FailingDirectory() = std::filesystem::canonical(failing).string();
+    const auto version = Publish("m");
+    FailingDirectory()->clear();
+    ASSERT_FALSE(version.ok()) << *version;
+    EXPECT_THAT(std::string(version.status().message()),
+                testing::HasSubstr("could not be made durable"));
+    EXPECT_THAT(store_->ListVersions("m").value(),
+                testing::Not(testing::Contains(next)));
+    EXPECT_EQ(NumStaged(), 0u);
+    // Somebody may have seen the number.
+    EXPECT_EQ(Publish("m").value(), next + 1);
+  }
+  EXPECT_THAT(store_->ListVersions("m").value(), ElementsAre(1, 3, 5));
 }
 
 TEST_F(VersionStoreTest, VersionsCountUp) {
