@@ -14,7 +14,7 @@
 namespace pot {
 
 // Consecutive rows of one sequence that attend together, so that a block of
-// fp16 keys or values is widened once for all of them.
+// keys or values is read once for all of them.
 struct AttentionTile {
   static constexpr int64_t kMaxRows = 16;
 
@@ -36,9 +36,8 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 // values of all positions, the tiles' own included, are in the caches.
 // attended: (R, C). A row's bits depend on its query and its sequence alone.
 //
-// `scratch` is resized to what num_threads workers need: each a block of
-// widened keys or values, (kBlockPositions, d), and scores, (kMaxRows, longest
-// sequence).
+// `scratch` is resized to what num_threads workers need: scores, (kMaxRows,
+// longest sequence in whole blocks), for each.
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended);

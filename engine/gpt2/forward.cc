@@ -14,6 +14,8 @@ namespace {
 
 // Elements of a row-wise or elementwise operation that are worth a thread.
 constexpr int64_t kGrainElements = 4096;
+// Elements that are converted at a time.
+constexpr int64_t kConverted = 64;
 
 // Shapes below: R rows (tokens of all spans, span by span), C = n_embd,
 // V = vocab_size, H = n_inner.
@@ -134,25 +136,45 @@ class ForwardPass {
 
   // Each row's key and value into its sequence's cache, head by head.
   void StoreKeysAndValues(int64_t layer) {
-    const int64_t d = config_.head_size();
     ForRows(R_, 2 * C_, [&](int64_t r) {
-      const float* key = scratch_.qkv.data() + r * 3 * C_ + C_;  // (C)
-      const float* value = key + C_;                             // (C)
-      KvCache& cache = *rows_[r].cache;
-      const int64_t t = rows_[r].position;
-      for (int64_t head = 0; head < config_.n_head; ++head) {
-        Store(key + head * d, d, cache.type(), cache.Key(layer, head, t));
-        Store(value + head * d, d, cache.type(), cache.Value(layer, head, t));
+      if (rows_[r].cache->type() == KvType::kF16) {
+        StoreKeyAndValue<uint16_t>(layer, r);
+      } else {
+        StoreKeyAndValue<float>(layer, r);
       }
     });
   }
 
-  void Store(const float* x, int64_t count, KvType type, void* to) {
-    if (type == KvType::kF16) {
-      kernels_.float_to_half(x, count, static_cast<uint16_t*>(to));
-    } else {
-      std::copy_n(x, count, static_cast<float*>(to));
+  template <typename T>
+  void StoreKeyAndValue(int64_t layer, int64_t r) {
+    constexpr int64_t kBlock = KvCache::kBlockPositions;
+    const int64_t d = config_.head_size();
+    const float* key = scratch_.qkv.data() + r * 3 * C_ + C_;  // (C)
+    const float* value = key + C_;                             // (C)
+    const int64_t block = rows_[r].position / kBlock;
+    const int64_t t = rows_[r].position % kBlock;
+    KvCache& cache = *rows_[r].cache;
+    for (int64_t head = 0; head < config_.n_head; ++head) {
+      // (d, kBlock) and (kBlock, d).
+      T* keys = static_cast<T*>(cache.KeyBlock(layer, head, block));
+      T* values = static_cast<T*>(cache.ValueBlock(layer, head, block));
+      for (int64_t i = 0; i < d; i += kConverted) {
+        T lanes[kConverted];
+        const int64_t count = std::min(kConverted, d - i);
+        Convert(key + head * d + i, count, lanes);
+        for (int64_t j = 0; j < count; ++j) {
+          keys[(i + j) * kBlock + t] = lanes[j];
+        }
+      }
+      Convert(value + head * d, d, values + t * d);
     }
+  }
+
+  void Convert(const float* x, int64_t count, uint16_t* half) {
+    kernels_.float_to_half(x, count, half);
+  }
+  void Convert(const float* x, int64_t count, float* copy) {
+    std::copy_n(x, count, copy);
   }
 
   // out (R, C) = ln(residual).

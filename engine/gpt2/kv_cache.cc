@@ -68,7 +68,7 @@ KvCache::KvCache(const Gpt2Config& config, KvType type, int64_t positions,
     : type_(type),
       n_layer_(config.n_layer),
       n_head_(config.n_head),
-      row_bytes_(config.head_size() * ElementBytes(type)),
+      part_bytes_(config.head_size() * kBlockPositions * ElementBytes(type)),
       capacity_(positions),
       reserved_bytes_(BytesFor(config, type, positions)),
       budget_(std::move(budget)) {}
@@ -77,7 +77,8 @@ KvCache::~KvCache() { budget_->Release(reserved_bytes_); }
 
 bool KvCache::Fits(const Gpt2Config& config) const {
   return n_layer_ == config.n_layer && n_head_ == config.n_head &&
-         row_bytes_ == config.head_size() * ElementBytes(type_) &&
+         part_bytes_ ==
+             config.head_size() * kBlockPositions * ElementBytes(type_) &&
          capacity_ <= config.n_positions;
 }
 
@@ -91,8 +92,7 @@ absl::Status KvCache::Extend(int64_t count) {
       (length_ + count + kBlockPositions - 1) / kBlockPositions;
   try {
     while (static_cast<int64_t>(blocks_.size()) < blocks) {
-      blocks_.emplace_back(n_layer_ * 2 * n_head_ * kBlockPositions *
-                           row_bytes_);
+      blocks_.emplace_back(n_layer_ * 2 * n_head_ * part_bytes_);
     }
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
@@ -108,7 +108,7 @@ absl::Status KvCache::CopyFrom(const KvCache& other, int64_t count) {
         absl::StrCat("KV cache to copy to holds ", length_, " positions"));
   }
   if (type_ != other.type_ || n_layer_ != other.n_layer_ ||
-      n_head_ != other.n_head_ || row_bytes_ != other.row_bytes_) {
+      n_head_ != other.n_head_ || part_bytes_ != other.part_bytes_) {
     return absl::InvalidArgumentError(
         "KV cache to copy belongs to a model of another shape");
   }
@@ -130,14 +130,11 @@ void KvCache::Truncate(int64_t length) {
   length_ = std::clamp<int64_t>(length, 0, length_);
 }
 
-uint8_t* KvCache::Row(int64_t layer, int64_t which, int64_t head,
-                      int64_t position) const {
+uint8_t* KvCache::Part(int64_t layer, int64_t which, int64_t head,
+                       int64_t block) const {
   // Blocks are the cache's own memory: constness is that of their content.
-  uint8_t* block =
-      const_cast<uint8_t*>(blocks_[position / kBlockPositions].data());
-  return block + (((layer * 2 + which) * n_head_ + head) * kBlockPositions +
-                  position % kBlockPositions) *
-                     row_bytes_;
+  uint8_t* data = const_cast<uint8_t*>(blocks_[block].data());
+  return data + ((layer * 2 + which) * n_head_ + head) * part_bytes_;
 }
 
 }  // namespace pot

@@ -72,37 +72,37 @@ class KvCache {
   // Forgets positions from `length` on; keeps their memory.
   void Truncate(int64_t length);
 
-  // Key or value of one layer, head and position: d = head_size elements. The
-  // following positions up to the end of the block, the next multiple of
-  // kBlockPositions, lie directly behind.
-  void* Key(int64_t layer, int64_t head, int64_t position) {
-    return Row(layer, 0, head, position);
+  // One layer's and head's part of block b, which holds positions from
+  // b * kBlockPositions on: keys as (d, kBlockPositions), so that attention
+  // takes 16 positions at a time, values as (kBlockPositions, d), with
+  // d = head_size. What lies beyond length() is defined, but means nothing.
+  void* KeyBlock(int64_t layer, int64_t head, int64_t block) {
+    return Part(layer, 0, head, block);
   }
-  void* Value(int64_t layer, int64_t head, int64_t position) {
-    return Row(layer, 1, head, position);
+  void* ValueBlock(int64_t layer, int64_t head, int64_t block) {
+    return Part(layer, 1, head, block);
   }
-  const void* Key(int64_t layer, int64_t head, int64_t position) const {
-    return Row(layer, 0, head, position);
+  const void* KeyBlock(int64_t layer, int64_t head, int64_t block) const {
+    return Part(layer, 0, head, block);
   }
-  const void* Value(int64_t layer, int64_t head, int64_t position) const {
-    return Row(layer, 1, head, position);
+  const void* ValueBlock(int64_t layer, int64_t head, int64_t block) const {
+    return Part(layer, 1, head, block);
   }
 
  private:
   KvCache(const Gpt2Config& config, KvType type, int64_t positions,
           std::shared_ptr<KvBudget> budget);
-  uint8_t* Row(int64_t layer, int64_t which, int64_t head,
-               int64_t position) const;
+  uint8_t* Part(int64_t layer, int64_t which, int64_t head,
+                int64_t block) const;
 
   const KvType type_;
   const int64_t n_layer_;
   const int64_t n_head_;
-  const int64_t row_bytes_;  // d elements
+  const int64_t part_bytes_;  // d * kBlockPositions elements
   const int64_t capacity_;
   const int64_t reserved_bytes_;
   const std::shared_ptr<KvBudget> budget_;
-  // A block: (L, 2, n_head, kBlockPositions, d), so that attention, which goes
-  // head by head, reads it as a stream. Allocated when first needed.
+  // A block: (L, 2, n_head) parts. Allocated when first needed.
   std::vector<AlignedBuffer<uint8_t>> blocks_;
   int64_t length_ = 0;
 };

@@ -7,19 +7,19 @@
 #include "engine/kernels/x86_intrinsics.h"
 
 #define POT_TARGET __attribute__((target("avx2,f16c")))
-#define POT_HALF_OPS
 
 namespace pot {
 namespace {
 
-POT_TARGET void HalfToFloat(const uint16_t* half, int64_t count, float* x) {
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const __m128i v =
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(half + i));
-    _mm256_storeu_ps(x + i, _mm256_cvtph_ps(v));
-  }
-  for (; i < count; ++i) x[i] = HalfBitsToFloat(half[i]);
+#include "engine/kernels/float_vector.inc"
+
+POT_INLINE F16 LoadHalf(const uint16_t* half) {
+  const __m128i* const from = reinterpret_cast<const __m128i*>(half);
+  const __m256 parts[] = {_mm256_cvtph_ps(_mm_loadu_si128(from)),
+                          _mm256_cvtph_ps(_mm_loadu_si128(from + 1))};
+  F16 v;
+  __builtin_memcpy(&v, parts, sizeof v);
+  return v;
 }
 
 POT_TARGET void FloatToHalf(const float* x, int64_t count, uint16_t* half) {

@@ -7,19 +7,15 @@
 #include "engine/kernels/x86_intrinsics.h"
 
 #define POT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define POT_HALF_OPS
 
 namespace pot {
 namespace {
 
-POT_TARGET void HalfToFloat(const uint16_t* half, int64_t count, float* x) {
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const __m256i v =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half + i));
-    _mm512_storeu_ps(x + i, _mm512_cvtph_ps(v));
-  }
-  for (; i < count; ++i) x[i] = HalfBitsToFloat(half[i]);
+#include "engine/kernels/float_vector.inc"
+
+POT_INLINE F16 LoadHalf(const uint16_t* half) {
+  return _mm512_cvtph_ps(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half)));
 }
 
 POT_TARGET void FloatToHalf(const float* x, int64_t count, uint16_t* half) {

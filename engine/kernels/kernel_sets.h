@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/kernels/kernel_table.h"
+#include "engine/kernels/pot_tile.h"
 #include "engine/quant/pot_format.h"
 
 namespace pot {
@@ -27,6 +28,7 @@ PotDotFunction Avx512VnniPotDot;
 PotDotFunction Avx512VbmiPotDot;
 void SetAvx2FloatOps(KernelTable* table);
 void SetAvx512FloatOps(KernelTable* table);
+extern const PotTile kAvx512PotTile;
 #elif defined(__aarch64__)
 PotDotFunction NeonPotDot;
 #endif

@@ -20,11 +20,13 @@ bool AlwaysSupported() { return true; }
 
 KernelTable MakeTable(absl::string_view name, bool (*supported)(),
                       PotDotFunction* pot_dot,
-                      void (*set_float_ops)(KernelTable*)) {
+                      void (*set_float_ops)(KernelTable*),
+                      const PotTile* tile = nullptr) {
   KernelTable table{};
   table.name = name;
   table.supported = supported;
   table.pot_dot = pot_dot;
+  table.tile = tile;
   set_float_ops(&table);
   return table;
 }
@@ -71,10 +73,12 @@ absl::Span<const KernelTable* const> AllKernelTables() {
 #if defined(__x86_64__)
   static const KernelTable avx2 =
       MakeTable("avx2", Avx2Supported, Avx2PotDot, SetAvx2FloatOps);
-  static const KernelTable avx512vnni = MakeTable(
-      "avx512vnni", Avx512VnniSupported, Avx512VnniPotDot, SetAvx512FloatOps);
-  static const KernelTable avx512vbmi = MakeTable(
-      "avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot, SetAvx512FloatOps);
+  static const KernelTable avx512vnni =
+      MakeTable("avx512vnni", Avx512VnniSupported, Avx512VnniPotDot,
+                SetAvx512FloatOps, &kAvx512PotTile);
+  static const KernelTable avx512vbmi =
+      MakeTable("avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot,
+                SetAvx512FloatOps, &kAvx512PotTile);
   static const KernelTable* const tables[] = {&scalar, &shift, &avx2,
                                               &avx512vnni, &avx512vbmi};
 #elif defined(__aarch64__)

@@ -8,6 +8,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/kernels/pot_tile.h"
+#include "engine/quant/activation.h"
 #include "engine/quant/pot_format.h"
 
 namespace pot {
@@ -27,11 +29,19 @@ struct KernelTable {
                   const int8_t* a, int64_t a_stride, int num_rows,
                   int64_t steps, int32_t* acc);
 
+  // For more rows; null where pot_dot does as well.
+  const PotTile* tile;
+
   // y[n] += scales[n] * (acc[n] - zero_point * level_sums[n]) for n < 64: the
   // parenthesis, at most 2^7 * 254 * 2^16 < 2^31, exact in int32 and rounded to
   // float once, then the product and the sum. 64-byte aligned, but y.
   void (*add_scaled)(const int32_t* acc, const float* scales,
                      const int32_t* level_sums, int32_t zero_point, float* y);
+
+  // y[n] = sums[n] * scale + bias[n] for n < 64, or without bias where it is
+  // null; the product and the sum rounded apart.
+  void (*scale_outputs)(const float* sums, float scale, const float* bias,
+                        float* y);
 
   // Float operations with one fixed order of summation, and no fused
   // multiply-add, in every table.
@@ -52,13 +62,33 @@ struct KernelTable {
   void (*softmax)(float* x, int64_t count);
   // y[i] += w * x[i].
   void (*axpy)(float w, const float* x, int64_t count, float* y);
+  // QuantizeActivation (engine/quant/activation.h), the same integers.
+  ActivationScale (*quantize)(const float* x, int64_t count,
+                              ActivationMode mode, int8_t* a);
+  // Attention over one block of kAttentionBlock cached positions, fp16 or fp32.
+  // scores[r][t] = dot(queries[r], key t) / root, in the order of dot, for
+  // r < rows and every t of the block, filled or not. keys: (d, block).
+  void (*score_keys_f16)(const float* queries, int64_t query_stride,
+                         int64_t rows, const uint16_t* keys, int64_t d,
+                         float root, float* scores, int64_t score_stride);
+  void (*score_keys_f32)(const float* queries, int64_t query_stride,
+                         int64_t rows, const float* keys, int64_t d, float root,
+                         float* scores, int64_t score_stride);
+  // sums[r] += weights[r][t] * value t for r < rows, one t < count after the
+  // other. values: (block, d), sums: (rows, d).
+  void (*mix_values_f16)(const float* weights, int64_t weight_stride,
+                         int64_t rows, const uint16_t* values, int64_t d,
+                         int64_t count, float* sums, int64_t sum_stride);
+  void (*mix_values_f32)(const float* weights, int64_t weight_stride,
+                         int64_t rows, const float* values, int64_t d,
+                         int64_t count, float* sums, int64_t sum_stride);
   // IEEE 754 half precision, round to nearest even. NaNs become quiet and keep
   // their sign and leading payload bits.
-  void (*half_to_float)(const uint16_t* half, int64_t count, float* x);
   void (*float_to_half)(const float* x, int64_t count, uint16_t* half);
 };
 
 inline constexpr int kMaxDotRows = 8;
+inline constexpr int kAttentionBlock = 16;
 
 // The wide shift kernel, for formats of 5 and 6 bits: acc[n] = sum over
 // k < count of level(codes[64 * k + n]) * a[k] in int64, n < 64.

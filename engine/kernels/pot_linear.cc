@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cstring>
+#include <atomic>
 #include <new>
 #include <utility>
 #include <vector>
@@ -23,6 +23,26 @@ struct QuantizedRows {
   std::vector<ActivationScale> scales;
   int64_t stride = 0;
 };
+
+// What a thread needs for products of many rows.
+struct TileScratch {
+  AlignedBuffer<uint8_t> levels;  // of one block
+  AlignedBuffer<int32_t> acc{kMaxTileRows * kBlock};
+  AlignedBuffer<float> sums{kMaxTileRows * kBlock};
+};
+
+// Scratch of `count` threads, with room for `level_bytes`; kept by the calling
+// thread, since fresh memory costs more than the products of small matrices.
+std::vector<TileScratch>& TileScratches(size_t count, size_t level_bytes) {
+  thread_local std::vector<TileScratch> scratches;
+  if (scratches.size() < count) scratches.resize(count);
+  for (TileScratch& scratch : scratches) {
+    if (scratch.levels.size() < level_bytes) {
+      scratch.levels = AlignedBuffer<uint8_t>(level_bytes);
+    }
+  }
+  return scratches;
+}
 
 class PotLinear : public Linear {
  public:
@@ -48,6 +68,11 @@ class PotLinear : public Linear {
                        ThreadPool* pool) const override {
     POT_RETURN_IF_ERROR(CheckForward(rows));
     const QuantizedRows a = Quantize(x, rows, pool);
+    if (!weights_.wide() && kernels_->tile != nullptr &&
+        rows >= kernels_->tile->min_rows) {
+      ForwardTiles(a, rows, pool, y);
+      return absl::OkStatus();
+    }
     ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
       for (size_t block = begin; block < end; ++block) {
         // The block's codes stay in cache from one chunk of rows to the next.
@@ -73,7 +98,7 @@ class PotLinear : public Linear {
     a.scales.resize(static_cast<size_t>(rows));
     ParallelFor(pool, rows, 1, [&](size_t begin, size_t end) {
       for (size_t row = begin; row < end; ++row) {
-        a.scales[row] = QuantizeActivation(x + row * inputs(), inputs(), mode_,
+        a.scales[row] = kernels_->quantize(x + row * inputs(), inputs(), mode_,
                                            a.levels.data() + row * a.stride);
       }
     });
@@ -85,6 +110,66 @@ class PotLinear : public Linear {
     return std::min(weights_.group_size(), weights_.cols() - begin);
   }
 
+  int64_t GroupSteps(int64_t group) const {
+    return (GroupLength(group) + PackedPotMatrix::kStepInputs - 1) /
+           PackedPotMatrix::kStepInputs;
+  }
+
+  // All rows, through the kernels' tiles.
+  void ForwardTiles(const QuantizedRows& a, int64_t rows, ThreadPool* pool,
+                    float* y) const {
+    const int64_t steps = weights_.padded_cols() / PackedPotMatrix::kStepInputs;
+    std::vector<TileScratch>& scratches =
+        TileScratches(pool == nullptr ? 1 : pool->num_threads(),
+                      steps * kernels_->tile->step_bytes(weights_.format()));
+    std::atomic<size_t> next_scratch{0};
+    ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
+      TileScratch& scratch = scratches[next_scratch.fetch_add(1)];
+      for (size_t block = begin; block < end; ++block) {
+        kernels_->tile->unpack(weights_.BlockCodes(block, 0), weights_.format(),
+                               steps, scratch.levels.data());
+        const int rows_per_call = kernels_->tile->rows_per_call;
+        for (int64_t row = 0; row < rows; row += rows_per_call) {
+          const int count =
+              static_cast<int>(std::min<int64_t>(rows_per_call, rows - row));
+          ForwardTile(a, row, count, block, &scratch, y);
+        }
+      }
+    });
+  }
+
+  // Outputs of one unpacked block for rows [row, row + count).
+  void ForwardTile(const QuantizedRows& a, int64_t row, int count,
+                   int64_t block, TileScratch* scratch, float* y) const {
+    const PotTile& tile = *kernels_->tile;
+    const int64_t step_bytes = tile.step_bytes(weights_.format());
+    int32_t* acc = scratch->acc.data();
+    float* sums = scratch->sums.data();
+    std::fill_n(sums, count * kBlock, 0.0f);
+    for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
+      const int64_t k = group * weights_.group_size();
+      tile.dot(scratch->levels.data() +
+                   k / PackedPotMatrix::kStepInputs * step_bytes,
+               weights_.format(), a.levels.data() + row * a.stride + k,
+               a.stride, count, GroupSteps(group), acc);
+      AddScaled(a, row, count, block, group, acc, sums);
+    }
+    for (int r = 0; r < count; ++r) {
+      StoreOutputs(sums + r * kBlock, a.scales[row + r].scale, block, row + r,
+                   y);
+    }
+  }
+
+  void AddScaled(const QuantizedRows& a, int64_t row, int count, int64_t block,
+                 int64_t group, const int32_t* acc, float* sums) const {
+    const float* scales = weights_.Scales(block, group);
+    const int32_t* level_sums = weights_.LevelSums(block, group);
+    for (int r = 0; r < count; ++r) {
+      kernels_->add_scaled(acc + r * kBlock, scales, level_sums,
+                           a.scales[row + r].zero_point, sums + r * kBlock);
+    }
+  }
+
   // Outputs of one block for rows [row, row + count), count <= kMaxDotRows.
   void ForwardBlock(const QuantizedRows& a, int64_t row, int count,
                     int64_t block, float* y) const {
@@ -92,17 +177,10 @@ class PotLinear : public Linear {
     alignas(64) float sums[kMaxDotRows * kBlock] = {};
     for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
       const int64_t k = group * weights_.group_size();
-      const int64_t steps =
-          (GroupLength(group) + PackedPotMatrix::kStepInputs - 1) /
-          PackedPotMatrix::kStepInputs;
       kernels_->pot_dot(weights_.BlockCodes(block, k), weights_.format(),
                         a.levels.data() + row * a.stride + k, a.stride, count,
-                        steps, acc);
-      for (int r = 0; r < count; ++r) {
-        kernels_->add_scaled(acc + r * kBlock, weights_.Scales(block, group),
-                             weights_.LevelSums(block, group),
-                             a.scales[row + r].zero_point, sums + r * kBlock);
-      }
+                        GroupSteps(group), acc);
+      AddScaled(a, row, count, block, group, acc, sums);
     }
     for (int r = 0; r < count; ++r) {
       StoreOutputs(sums + r * kBlock, a.scales[row + r].scale, block, row + r,
@@ -138,7 +216,10 @@ class PotLinear : public Linear {
     const int64_t first = block * kBlock;
     const int64_t count = std::min(kBlock, outputs() - first);
     float* out = y + row * outputs() + first;
-    if (bias_.empty()) {
+    if (count == kBlock) {
+      kernels_->scale_outputs(
+          sums, scale, bias_.empty() ? nullptr : bias_.data() + first, out);
+    } else if (bias_.empty()) {
       for (int64_t n = 0; n < count; ++n) out[n] = sums[n] * scale;
     } else {
       const float* bias = bias_.data() + first;

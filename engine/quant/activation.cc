@@ -81,34 +81,41 @@ absl::string_view ActivationModeName(ActivationMode mode) {
   return "float";
 }
 
+ActivationStep ActivationStepFor(float low, float high, ActivationMode mode) {
+  const bool affine = mode == ActivationMode::kAffine;
+  ActivationStep step;
+  // Each end is divided by itself: high - low could overflow.
+  step.scale.scale = affine ? high / kSteps - low / kSteps
+                            : std::max(-low, high) / kMaxActivation;
+  if (step.scale.scale < std::numeric_limits<float>::min()) {
+    return ActivationStep{};
+  }
+  step.inverse = 1.0f / step.scale.scale;
+  if (affine) {
+    step.scale.zero_point =
+        Clamp(-kMaxActivation - RoundToInt(low * step.inverse));
+  }
+  step.low = static_cast<float>(-kMaxActivation - step.scale.zero_point);
+  step.high = static_cast<float>(kMaxActivation - step.scale.zero_point);
+  return step;
+}
+
 ActivationScale QuantizeActivation(const float* x, int64_t count,
                                    ActivationMode mode, int8_t* a) {
   const Range range = FindRange(x, count);
-  const bool affine = mode == ActivationMode::kAffine;
-  ActivationScale result;
-  // Each end is divided by itself: high - low could overflow.
-  result.scale = affine ? range.high / kSteps - range.low / kSteps
-                        : std::max(-range.low, range.high) / kMaxActivation;
-  if (result.scale < std::numeric_limits<float>::min()) {
+  const ActivationStep step = ActivationStepFor(range.low, range.high, mode);
+  if (step.scale.scale == 0.0f) {
     std::fill(a, a + count, int8_t{0});
-    return ActivationScale{};
+    return step.scale;
   }
-  const float inverse = 1.0f / result.scale;
-  if (affine) {
-    result.zero_point =
-        Clamp(-kMaxActivation - RoundToInt(range.low * inverse));
-  }
-  const int32_t zero_point = result.zero_point;
-  // Clamped in float, where a NaN compares false and becomes a bound.
-  const float low = static_cast<float>(-kMaxActivation - zero_point);
-  const float high = static_cast<float>(kMaxActivation - zero_point);
   for (int64_t i = 0; i < count; ++i) {
-    float n = x[i] * inverse;
-    n = n < high ? n : high;
-    n = n > low ? n : low;
-    a[i] = static_cast<int8_t>(RoundToInt(n) + zero_point);
+    // Clamped in float, where a NaN compares false and becomes a bound.
+    float n = x[i] * step.inverse;
+    n = n < step.high ? n : step.high;
+    n = n > step.low ? n : step.low;
+    a[i] = static_cast<int8_t>(RoundToInt(n) + step.scale.zero_point);
   }
-  return result;
+  return step.scale;
 }
 
 }  // namespace pot

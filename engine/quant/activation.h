@@ -32,6 +32,17 @@ struct ActivationScale {
   int32_t zero_point = 0;  // in [-127, 127]
 };
 
+// How the values of a token become integers: a = round(clamp(x * inverse, low,
+// high)) + zero_point.
+struct ActivationStep {
+  ActivationScale scale;  // 0 means that every a is 0
+  float inverse = 0.0f;
+  float low = 0.0f, high = 0.0f;
+};
+
+// For a token with low = min(x, 0) and high = max(x, 0).
+ActivationStep ActivationStepFor(float low, float high, ActivationMode mode);
+
 // Quantizes x[count] into a[count], mode kAffine or kSymmetric; rounds half to
 // even. |x - scale * (a - zero_point)| <= scale / 2 but for float rounding, and
 // 0 is exact. Values that are not finite are the caller's error and give an

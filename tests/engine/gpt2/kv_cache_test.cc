@@ -90,38 +90,35 @@ TEST(KvCacheTest, ExtendStopsAtTheCapacity) {
   EXPECT_EQ((*cache)->length(), 3);
 }
 
-TEST(KvCacheTest, RowsDoNotOverlapAndKeepTheirContent) {
-  constexpr int64_t kPositions = 40, kRowsPerPosition = 3 * 2 * 2;
+TEST(KvCacheTest, PartsDoNotOverlapAndKeepTheirContent) {
+  constexpr int64_t kBlocks = 3, kPartsPerBlock = 3 * 2 * 2;
   for (const KvType type : {KvType::kF16, KvType::kF32}) {
-    const size_t row_bytes = 5 * (type == KvType::kF16 ? 2 : 4);
-    auto created = KvCache::Create(SmallConfig(), type, kPositions,
+    const size_t part_bytes =
+        5 * KvCache::kBlockPositions * (type == KvType::kF16 ? 2 : 4);
+    auto created = KvCache::Create(SmallConfig(), type, 40,
                                    std::make_shared<KvBudget>(1 << 30));
     ASSERT_TRUE(created.ok());
     KvCache& cache = **created;
-    const auto row = [&](int64_t t, int64_t i) {
+    const auto part = [&](int64_t block, int64_t i) {
       const int64_t layer = i / 4, head = i / 2 % 2;
-      return static_cast<uint8_t*>(i % 2 == 0 ? cache.Key(layer, head, t)
-                                              : cache.Value(layer, head, t));
+      return static_cast<uint8_t*>(i % 2 == 0
+                                       ? cache.KeyBlock(layer, head, block)
+                                       : cache.ValueBlock(layer, head, block));
     };
-    // Grown in steps: rows stay where they are.
-    for (int64_t t = 0; t < kPositions; ++t) {
+    // Grown in steps: blocks stay where they are.
+    for (int64_t t = 0; t < 40; ++t) {
       ASSERT_TRUE(cache.Extend(1).ok());
-      for (int64_t i = 0; i < kRowsPerPosition; ++i) {
-        const int64_t id = t * kRowsPerPosition + i;
-        std::memset(row(t, i), id % 256, row_bytes - 1);
-        row(t, i)[row_bytes - 1] = id / 256;
+      if (t % KvCache::kBlockPositions != 0) continue;
+      const int64_t block = t / KvCache::kBlockPositions;
+      for (int64_t i = 0; i < kPartsPerBlock; ++i) {
+        std::memset(part(block, i), block * kPartsPerBlock + i, part_bytes);
       }
     }
-    for (int64_t t = 0; t < kPositions; ++t) {
-      for (int64_t i = 0; i < kRowsPerPosition; ++i) {
-        const int64_t id = t * kRowsPerPosition + i;
-        for (size_t byte = 0; byte + 1 < row_bytes; ++byte) {
-          ASSERT_EQ(row(t, i)[byte], id % 256) << t << " " << i;
-        }
-        ASSERT_EQ(row(t, i)[row_bytes - 1], id / 256) << t << " " << i;
-        // Positions of a block are contiguous.
-        if (t % KvCache::kBlockPositions != 0) {
-          EXPECT_EQ(row(t, i), row(t - 1, i) + row_bytes);
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      for (int64_t i = 0; i < kPartsPerBlock; ++i) {
+        for (size_t byte = 0; byte < part_bytes; ++byte) {
+          ASSERT_EQ(part(block, i)[byte], block * kPartsPerBlock + i)
+              << block << " " << i;
         }
       }
     }
@@ -135,9 +132,10 @@ TEST(KvCacheTest, CopyFromTakesOverABeginning) {
   };
   const auto from = create(KvType::kF16), to = create(KvType::kF16);
   ASSERT_TRUE(from->Extend(30).ok());
-  for (int64_t t = 0; t < 30; ++t) {
-    std::memset(from->Key(2, 1, t), t + 1, 10);
-    std::memset(from->Value(0, 0, t), t + 101, 10);
+  constexpr size_t kPartBytes = 5 * KvCache::kBlockPositions * 2;
+  for (int64_t block = 0; block < 2; ++block) {
+    std::memset(from->KeyBlock(2, 1, block), block + 1, kPartBytes);
+    std::memset(from->ValueBlock(0, 0, block), block + 101, kPartBytes);
   }
   EXPECT_EQ(to->CopyFrom(*from, 31).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(to->CopyFrom(*from, -1).code(), absl::StatusCode::kInvalidArgument);
@@ -146,9 +144,13 @@ TEST(KvCacheTest, CopyFromTakesOverABeginning) {
   EXPECT_EQ(to->length(), 0);
   ASSERT_TRUE(to->CopyFrom(*from, 20).ok());
   EXPECT_EQ(to->length(), 20);
-  for (int64_t t = 0; t < 20; ++t) {
-    EXPECT_EQ(std::memcmp(to->Key(2, 1, t), from->Key(2, 1, t), 10), 0);
-    EXPECT_EQ(std::memcmp(to->Value(0, 0, t), from->Value(0, 0, t), 10), 0);
+  for (int64_t block = 0; block < 2; ++block) {
+    EXPECT_EQ(std::memcmp(to->KeyBlock(2, 1, block),
+                          from->KeyBlock(2, 1, block), kPartBytes),
+              0);
+    EXPECT_EQ(std::memcmp(to->ValueBlock(0, 0, block),
+                          from->ValueBlock(0, 0, block), kPartBytes),
+              0);
   }
   EXPECT_EQ(to->CopyFrom(*from, 1).code(),
             absl::StatusCode::kFailedPrecondition);

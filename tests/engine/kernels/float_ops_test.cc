@@ -207,9 +207,16 @@ double HalfValue(uint16_t half) {
 TEST_P(FloatOpsTest, EveryHalfConvertsExactlyAndBack) {
   std::vector<uint16_t> halves(65536);
   for (size_t i = 0; i < halves.size(); ++i) halves[i] = i;
-  std::vector<float> x(halves.size());
-  // Once from an odd offset, so that tails meet every kind of value.
-  table().half_to_float(halves.data(), 65536, x.data());
+  // Mixed with weight 1 into -0, which any sum leaves as it is: by whole
+  // vectors, and by a head size that makes tails of all.
+  const float one = 1.0f;
+  std::vector<float> x(halves.size(), -0.0f), tails(halves.size(), -0.0f);
+  table().mix_values_f16(&one, 1, 1, halves.data(), 65536, 1, x.data(), 65536);
+  for (size_t i = 0; i < halves.size(); i += 8) {
+    table().mix_values_f16(&one, 1, 1, halves.data() + i, 8, 1,
+                           tails.data() + i, 8);
+  }
+  EXPECT_EQ(BitsOf(tails), BitsOf(x));
   std::vector<uint16_t> back(halves.size());
   table().float_to_half(x.data(), 65536, back.data());
   for (size_t i = 0; i < halves.size(); ++i) {
@@ -228,18 +235,72 @@ TEST_P(FloatOpsTest, EveryHalfConvertsExactlyAndBack) {
       ASSERT_EQ(back[i], i);
     }
   }
-  std::vector<float> expected(halves.size());
-  reference().half_to_float(halves.data(), 65536, expected.data());
-  EXPECT_EQ(BitsOf(x), BitsOf(expected));
   for (const int64_t count : {1, 7, 8, 9, 15, 17}) {
-    // The last values of the table are NaNs; begin among subnormals too.
+    // Tails meet every kind of value; the last of the table are NaNs.
     for (const int64_t begin : {1, 0x3f9, 0x7bf9, 0xfff0 - 1}) {
-      std::vector<float> part(count, -1.0f);
-      table().half_to_float(halves.data() + begin, count, part.data());
-      EXPECT_EQ(BitsOf(part),
-                BitsOf({x.begin() + begin, x.begin() + begin + count}));
+      std::vector<uint16_t> part(count, 0xffff);
+      table().float_to_half(x.data() + begin, count, part.data());
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), back.begin() + begin));
     }
   }
+}
+
+TEST_P(FloatOpsTest, QuantizesLikeTheDefinition) {
+  for (const int64_t count : kCounts) {
+    for (const ActivationMode mode :
+         {ActivationMode::kAffine, ActivationMode::kSymmetric}) {
+      for (const auto& [low, high] : {std::pair{-1.0f, 2.5f},
+                                      {0.5f, 1.0f},
+                                      {-3.0f, -1.0f},
+                                      {0.0f, 0.0f},
+                                      {-1e-40f, 1e-39f},
+                                      {-3e38f, 3e38f}}) {
+        std::vector<float> x = RandomFloats(count, low, high, 7);
+        for (int extreme = 0; extreme < 2; ++extreme) {
+          // Also the largest value in the tail, or alone.
+          if (extreme == 1) x.back() = x.back() * 1.125f;
+          std::vector<int8_t> a(count + 1, 77), expected(count + 1, 77);
+          const ActivationScale scale =
+              table().quantize(x.data(), count, mode, a.data());
+          const ActivationScale expected_scale =
+              QuantizeActivation(x.data(), count, mode, expected.data());
+          EXPECT_EQ(a, expected) << count << ": " << low << " to " << high;
+          EXPECT_EQ(scale.scale, expected_scale.scale);
+          EXPECT_EQ(scale.zero_point, expected_scale.zero_point);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(FloatOpsTest, QuantizeStaysInRangeWithoutFiniteValues) {
+  for (const float bad : {kInfinity, -kInfinity, std::nanf("")}) {
+    for (size_t at = 0; at < 20; ++at) {
+      std::vector<float> x(20, 1.0f);
+      x[at] = bad;
+      std::vector<int8_t> a(20);
+      const ActivationScale scale =
+          table().quantize(x.data(), 20, ActivationMode::kAffine, a.data());
+      EXPECT_THAT(a, testing::Each(testing::Ge(-127)));
+      EXPECT_THAT(scale.zero_point,
+                  testing::AllOf(testing::Ge(-127), testing::Le(127)));
+    }
+  }
+}
+
+TEST_P(FloatOpsTest, ScalesOutputsWithTwoRoundings) {
+  const std::vector<float> sums = RandomFloats(64, -1e5f, 1e5f, 11);
+  const std::vector<float> bias = RandomFloats(64, -1.0f, 1.0f, 12);
+  std::vector<float> y(64), expected(64);
+  table().scale_outputs(sums.data(), 0.0123f, bias.data(), y.data());
+  for (int n = 0; n < 64; ++n) {
+    const float product = sums[n] * 0.0123f;
+    expected[n] = product + bias[n];
+  }
+  EXPECT_EQ(BitsOf(y), BitsOf(expected));
+  table().scale_outputs(sums.data(), 0.0123f, nullptr, y.data());
+  for (int n = 0; n < 64; ++n) expected[n] = sums[n] * 0.0123f;
+  EXPECT_EQ(BitsOf(y), BitsOf(expected));
 }
 
 TEST_P(FloatOpsTest, FloatsRoundToTheNearestHalfTiesToEven) {

@@ -22,8 +22,10 @@ TEST(KernelTable, EveryMemberIsSet) {
   for (const KernelTable* table : AllKernelTables()) {
     EXPECT_TRUE(table->pot_dot && table->add_scaled && table->dot &&
                 table->layer_norm && table->gelu_tanh && table->gelu_erf &&
-                table->softmax && table->axpy && table->half_to_float &&
-                table->float_to_half)
+                table->softmax && table->axpy && table->float_to_half &&
+                table->scale_outputs && table->quantize &&
+                table->score_keys_f16 && table->score_keys_f32 &&
+                table->mix_values_f16 && table->mix_values_f32)
         << std::string(table->name);
   }
 }
