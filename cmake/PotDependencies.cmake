@@ -2,13 +2,15 @@
 find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
 find_package(absl CONFIG REQUIRED)
-find_package(Protobuf REQUIRED)
-find_package(gRPC CONFIG REQUIRED)
-find_package(spdlog CONFIG REQUIRED)
-find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
-find_program(POT_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+if(NOT POT_ENGINE_ONLY)
+  find_package(Protobuf REQUIRED)
+  find_package(gRPC CONFIG REQUIRED)
+  find_package(spdlog CONFIG REQUIRED)
+  find_package(prometheus-cpp CONFIG REQUIRED)
+  find_program(POT_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+endif()
 
 # Debian's dnnl-config.cmake asks for OpenCL, which the CPU library does not
 # use.

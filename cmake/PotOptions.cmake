@@ -1,5 +1,7 @@
 # Every build option of the project, and the flags that all its targets share.
 option(POT_BUILD_TESTS "Build tests, and with clang the fuzz targets" ON)
+option(POT_ENGINE_ONLY
+       "Build engine and its tests only, which need no RPC libraries" OFF)
 option(POT_WERROR "Treat warnings as errors" OFF)
 set(POT_SANITIZE "" CACHE STRING
     "Sanitizers for every target: empty, address,undefined or thread")
