@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/quote.h"
 #include "engine/base/utf8.h"
 #include "nlohmann/json.hpp"
 
@@ -48,8 +49,8 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   bool key(string_t& name) override {
     const auto [member, added] = open_.back()->emplace(name, nullptr);
     if (!added) {
-      return Fail(absl::StrCat("duplicate key \"", Printable(name),
-                               "\" in one object"));
+      return Fail(
+          absl::StrCat("duplicate key ", Quote(name), " in one object"));
     }
     member_ = &*member;
     return true;
@@ -134,6 +135,14 @@ absl::StatusOr<json> ParseJson(absl::string_view text, absl::string_view what) {
     return absl::InternalError(absl::StrCat(what, ": ", e.what()));
   }
   return absl::InvalidArgumentError(absl::StrCat(what, ": ", builder.error()));
+}
+
+std::string ShowJson(const json& value) {
+  constexpr size_t kMaxShown = 60;
+  std::string text = value.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true,
+                                json::error_handler_t::replace);
+  if (text.size() > kMaxShown) text.replace(kMaxShown, std::string::npos, "..");
+  return text;
 }
 
 }  // namespace pot

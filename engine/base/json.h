@@ -2,6 +2,8 @@
 #ifndef POT_ENGINE_BASE_JSON_H_
 #define POT_ENGINE_BASE_JSON_H_
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json_fwd.hpp"
@@ -17,6 +19,10 @@ inline constexpr int kMaxJsonDepth = 64;
 // the result throws: check with is_*() first.
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text,
                                          absl::string_view what);
+
+// How `value` begins, as JSON of at most 60 ASCII characters and "..", for an
+// error message.
+std::string ShowJson(const nlohmann::json& value);
 
 }  // namespace pot
 

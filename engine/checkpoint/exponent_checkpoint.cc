@@ -6,10 +6,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/exponent_layout.h"
 #include "engine/checkpoint/float_tensor.h"
-#include "engine/checkpoint/quote.h"
 #include "engine/checkpoint/safetensors.h"
 
 namespace pot {

@@ -4,11 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/half.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/checkpoint/exponent_layout.h"
 #include "engine/checkpoint/float_tensor.h"
-#include "engine/checkpoint/quote.h"
 #include "engine/checkpoint/safetensors.h"
 
 namespace pot {

@@ -16,12 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-// The beginning of a value as an error message shows it: ASCII, so that the cut
-// splits no character.
-std::string Shown(const Json& value) {
-  return value.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true).substr(0, 40);
-}
-
 absl::StatusOr<std::string> ReadString(const Json& json, const char* key,
                                        absl::string_view what) {
   const auto value = json.find(key);
@@ -40,9 +34,9 @@ absl::StatusOr<int64_t> ReadCount(const Json& json, const char* key,
       value->get<uint64_t>() > static_cast<uint64_t>(limit)) {
     return absl::InvalidArgumentError(absl::StrCat(
         what, ": \"", key, "\" must be an integer in [1, ", limit, "]",
-        value == json.end()
-            ? ""
-            : absl::StrCat(", not ", value->type_name(), " ", Shown(*value))));
+        value == json.end() ? ""
+                            : absl::StrCat(", not ", value->type_name(), " ",
+                                           ShowJson(*value))));
   }
   return value->get<int64_t>();
 }

@@ -9,11 +9,11 @@
 #include "absl/strings/string_view.h"
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/base/quote.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "engine/checkpoint/directory.h"
-#include "engine/checkpoint/quote.h"
 #include "nlohmann/json.hpp"
 
 namespace pot {

@@ -11,8 +11,8 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
-#include "engine/checkpoint/quote.h"
 #include "nlohmann/json.hpp"
 
 static_assert(std::endian::native == std::endian::little,

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
-#include "engine/checkpoint/quote.h"
 #include "engine/checkpoint/safetensors.h"
 #include "nlohmann/json.hpp"
 

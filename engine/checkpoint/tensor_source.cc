@@ -17,10 +17,10 @@
 #include "absl/strings/strip.h"
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/base/quote.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/float_tensor.h"
-#include "engine/checkpoint/quote.h"
 #include "engine/checkpoint/safetensors.h"
 #include "nlohmann/json.hpp"
 

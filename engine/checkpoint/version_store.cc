@@ -15,9 +15,9 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/base/file.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/directory.h"
-#include "engine/checkpoint/quote.h"
 
 namespace pot {
 namespace {

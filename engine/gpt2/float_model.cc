@@ -3,11 +3,11 @@
 #include <set>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/file.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 
 namespace pot {
@@ -22,13 +22,6 @@ bool IsMaskBuffer(absl::string_view name) {
   return absl::StartsWith(name, "h.") &&
          (absl::EndsWith(name, ".attn.bias") ||
           absl::EndsWith(name, ".attn.masked_bias"));
-}
-
-// A name from a file, fit for an error message.
-std::string Quoted(absl::string_view name) {
-  constexpr size_t kMaxShown = 80;
-  return absl::StrCat("\"", absl::CHexEscape(name.substr(0, kMaxShown)),
-                      name.size() > kMaxShown ? "..\"" : "\"");
 }
 
 }  // namespace
@@ -65,19 +58,19 @@ absl::Status FloatModel::MatchNames(const std::string& directory) {
     if (IsMaskBuffer(name)) continue;
     if (known.count(name) == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(directory, ": tensor ", Quoted(file_name),
+          absl::StrCat(directory, ": tensor ", Quote(file_name),
                        " is none of a GPT-2 of ", config_.n_layer, " layers"));
     }
     if (!file_names_.emplace(name, file_name).second) {
       return absl::InvalidArgumentError(
-          absl::StrCat(directory, ": tensor ", Quoted(name),
+          absl::StrCat(directory, ": tensor ", Quote(name),
                        " is there with and without \"transformer.\""));
     }
   }
   for (const TensorSpec& tensor : tensors_) {
     if (file_names_.count(tensor.name) > 0) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(directory, ": tensor ", Quoted(tensor.name), " is missing",
+        absl::StrCat(directory, ": tensor ", Quote(tensor.name), " is missing",
                      tensor.kind == TensorKind::kHead
                          ? ", which tie_word_embeddings = false needs"
                          : ""));

@@ -24,16 +24,6 @@ constexpr int64_t kDefaultEmbedding = 768;
 constexpr int64_t kDefaultPositions = 1024;
 constexpr int64_t kDefaultVocabulary = 50257;
 
-// A given value as an error message shows it: cut, and free of raw bytes.
-std::string Shown(const json& value) {
-  constexpr size_t kMaxShown = 60;
-  const std::string text =
-      value.dump(-1, ' ', true, json::error_handler_t::replace);
-  return text.size() <= kMaxShown
-             ? text
-             : absl::StrCat(text.substr(0, kMaxShown), "..");
-}
-
 // Reads typed and bounded values out of the object, with the document's name
 // before every error.
 class ConfigReader {
@@ -50,7 +40,7 @@ class ConfigReader {
   absl::Status Error(const char* key, absl::string_view limit,
                      const json& value) const {
     return absl::InvalidArgumentError(absl::StrCat(
-        what_, ": ", key, " must be ", limit, ", not ", Shown(value)));
+        what_, ": ", key, " must be ", limit, ", not ", ShowJson(value)));
   }
 
   absl::StatusOr<int64_t> Integer(const char* key, int64_t fallback,
@@ -123,7 +113,7 @@ absl::StatusOr<Gpt2Config> Gpt2Config::Parse(absl::string_view text,
   POT_ASSIGN_OR_RETURN(const json object, ParseJson(text, what));
   if (!object.is_object()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(what, ": must be a JSON object, not ", Shown(object)));
+        absl::StrCat(what, ": must be a JSON object, not ", ShowJson(object)));
   }
   const ConfigReader reader(object, what);
   if (const json* type = reader.Find("model_type");

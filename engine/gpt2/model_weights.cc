@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/gpt2/float_model.h"
@@ -165,7 +166,7 @@ absl::Status LoadPot(const std::string& directory, const std::string& file,
     for (const std::string& name : names) {
       if (known.count(name) != 0) continue;
       return absl::InvalidArgumentError(absl::StrCat(
-          file, ": ", what, " \"", name, "\" is none of a GPT-2 of ",
+          file, ": ", what, " ", Quote(name), " is none of a GPT-2 of ",
           weights->config.n_layer, " layers"));
     }
     return absl::OkStatus();

@@ -2,6 +2,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/quote.h"
 
 namespace pot {
 
@@ -34,8 +35,8 @@ absl::StatusOr<Granularity> Granularity::Parse(absl::string_view text) {
     if (text == group.ToString()) return group;
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("unknown granularity \"", text,
-                   "\"; known are tensor, row, g32, g64, g128"));
+      absl::StrCat("unknown granularity ", Quote(text),
+                   "; known are tensor, row, g32, g64, g128"));
 }
 
 }  // namespace pot

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/quote.h"
 
 namespace pot {
 namespace {
@@ -120,7 +121,7 @@ absl::StatusOr<const PotFormat*> FindPotFormat(absl::string_view name) {
     absl::StrAppend(&known, known.empty() ? "" : ", ", format.name);
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "unknown number format \"", name, "\"; known formats are ", known));
+      "unknown number format ", Quote(name), "; known formats are ", known));
 }
 
 }  // namespace pot

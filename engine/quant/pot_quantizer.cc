@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/quant/level_book.h"
 #include "engine/quant/paper_rounding.h"
@@ -78,7 +79,7 @@ absl::StatusOr<QuantizeMode> ParseQuantizeMode(absl::string_view text) {
     if (text == QuantizeModeName(mode)) return mode;
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "unknown quantizer \"", text, "\"; known are paper, nearest"));
+      "unknown quantizer ", Quote(text), "; known are paper, nearest"));
 }
 
 absl::string_view QuantizeModeName(QuantizeMode mode) {

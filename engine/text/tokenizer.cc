@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/file.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "engine/text/bpe.h"
@@ -85,16 +86,16 @@ absl::Status BpeTokenizer::AddMerges(
           absl::string_view(result)}) {
       const auto id = id_of_spelling.find(part);
       if (id == id_of_spelling.end()) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            files.merge_numbering, merge.number, ": ", QuoteSpelling(part),
-            " is not an ordinary token of the vocabulary"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(files.merge_numbering, merge.number, ": ", Quote(part),
+                         " is not an ordinary token of the vocabulary"));
       }
       ids[i++] = id->second;
     }
     if (!merges_.Add(ids[0], ids[1], ids[2])) {
       return absl::InvalidArgumentError(absl::StrCat(
-          files.merge_numbering, merge.number, ": ", QuoteSpelling(merge.left),
-          " and ", QuoteSpelling(merge.right), " are merged before"));
+          files.merge_numbering, merge.number, ": ", Quote(merge.left), " and ",
+          Quote(merge.right), " are merged before"));
     }
   }
   return absl::OkStatus();

@@ -4,11 +4,11 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/json.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "engine/text/tokenizer.h"
@@ -80,14 +80,13 @@ class VocabBuilder {
     std::vector<TokenizerFiles::Token> tokens(size);
     for (auto& [spelling, entry] : ids_) {
       if (entry.id >= size) {
-        return Invalid(file_, "token ", QuoteSpelling(spelling), " has id ",
-                       entry.id, ", but ", size, " tokens have the ids 0 to ",
-                       size - 1);
+        return Invalid(file_, "token ", Quote(spelling), " has id ", entry.id,
+                       ", but ", size, " tokens have the ids 0 to ", size - 1);
       }
       TokenizerFiles::Token& token = tokens[entry.id];
       if (!token.spelling.empty()) {
-        return Invalid(file_, "tokens ", QuoteSpelling(token.spelling), " and ",
-                       QuoteSpelling(spelling), " both have id ", entry.id);
+        return Invalid(file_, "tokens ", Quote(token.spelling), " and ",
+                       Quote(spelling), " both have id ", entry.id);
       }
       token = {spelling, entry.special};
     }
@@ -103,13 +102,13 @@ class VocabBuilder {
   absl::Status Add(const std::string& spelling, const json& id, bool special) {
     if (spelling.empty()) return Invalid(file_, "a token is empty");
     if (!id.is_number_unsigned()) {
-      return Invalid(file_, "the id of token ", QuoteSpelling(spelling),
+      return Invalid(file_, "the id of token ", Quote(spelling),
                      " is no whole number from 0 up");
     }
     const uint64_t value = id.get<uint64_t>();
     const auto [entry, added] = ids_.emplace(spelling, Entry{value, special});
     if (entry->second.id != value) {
-      return Invalid(file_, "token ", QuoteSpelling(spelling), " has both id ",
+      return Invalid(file_, "token ", Quote(spelling), " has both id ",
                      entry->second.id, " and id ", value);
     }
     if (ids_.size() > kMaxVocabSize) {
@@ -150,7 +149,7 @@ absl::StatusOr<std::vector<TokenizerFiles::Merge>> ParseMergesTxt(
     TokenizerFiles::Merge merge;
     merge.number = number;
     if (!SplitMerge(line, &merge)) {
-      return Invalid(kMergesName, "line ", number, " is ", QuoteSpelling(line),
+      return Invalid(kMergesName, "line ", number, " is ", Quote(line),
                      ", not two tokens and one space");
     }
     merges.push_back(std::move(merge));
@@ -193,7 +192,7 @@ bool IsAbsentOr(const json& value, const json& neutral) {
 absl::Status CheckModelSettings(const json& model) {
   if (!IsAbsentOr(Member(model, "type"), "BPE")) {
     return Invalid(kTokenizerName, "model.type is ",
-                   QuoteSpelling(Member(model, "type").dump()),
+                   Quote(Member(model, "type").dump()),
                    "; only \"BPE\" is supported");
   }
   const struct {
@@ -207,7 +206,7 @@ absl::Status CheckModelSettings(const json& model) {
   for (const auto& [name, neutral] : settings) {
     if (!IsAbsentOr(Member(model, name), neutral)) {
       return Invalid(kTokenizerName, "model.", name, " is ",
-                     QuoteSpelling(Member(model, name).dump()), "; only ",
+                     Quote(Member(model, name).dump()), "; only ",
                      neutral.dump(), " is supported");
     }
   }
@@ -234,14 +233,6 @@ absl::Status CheckPipelineSettings(const json& document) {
 }
 
 }  // namespace
-
-std::string QuoteSpelling(absl::string_view spelling) {
-  constexpr size_t kMaxBytes = 64;
-  const absl::string_view head = spelling.substr(0, kMaxBytes);
-  const absl::string_view whole = head.substr(0, CompleteUtf8Prefix(head));
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(whole), "\"",
-                      whole.size() < spelling.size() ? "..." : "");
-}
 
 absl::StatusOr<TokenizerFiles> ParseVocabAndMerges(
     absl::string_view vocab_json, absl::string_view merges_txt) {

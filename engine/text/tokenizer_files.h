@@ -38,9 +38,6 @@ absl::StatusOr<TokenizerFiles> ParseVocabAndMerges(
 absl::StatusOr<TokenizerFiles> ParseTokenizerJson(
     absl::string_view tokenizer_json);
 
-// The beginning of `spelling`, quoted and escaped, for an error message.
-std::string QuoteSpelling(absl::string_view spelling);
-
 }  // namespace pot
 
 #endif  // POT_ENGINE_TEXT_TOKENIZER_FILES_H_

@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/base/json.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
-#include "engine/checkpoint/quote.h"
 #include "nlohmann/json.hpp"
 
 namespace pot {

@@ -8,8 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "engine/base/quote.h"
 #include "engine/base/thread_pool.h"
-#include "engine/checkpoint/quote.h"
 #include "server/serving/error_details.h"
 
 namespace pot {

@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "engine/checkpoint/quote.h"
+#include "engine/base/quote.h"
 #include "server/serving/error_details.h"
 
 namespace pot {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -77,13 +78,22 @@ TEST(JsonTest, RefusesInvalidUtf8AndNul) {
 }
 
 TEST(JsonTest, ErrorsAreShortAndPrintable) {
-  const absl::StatusOr<json> document =
-      ParseJson("\"" + std::string(1000000, 'x') + "\xC3\xA9\n", "test");
+  const absl::StatusOr<json> document = ParseJson(
+      absl::StrCat("\"", std::string(1000000, 'x'), "\xC3\xA9\n"), "test");
   ASSERT_FALSE(document.ok());
   EXPECT_LT(document.status().message().size(), 300);
   for (const char c : document.status().message()) {
     EXPECT_TRUE(c >= ' ' && c <= '~');
   }
+}
+
+TEST(ShowJson, IsShortAndAscii) {
+  EXPECT_EQ(ShowJson({{"a", 1}}), "{\"a\":1}");
+  EXPECT_EQ(ShowJson("\u00e9\n"), "\"\\u00e9\\n\"");
+  EXPECT_EQ(ShowJson(std::string(100, 'x')),
+            absl::StrCat("\"", std::string(59, 'x'), ".."));
+  // A value built by hand may hold what no parser lets through.
+  EXPECT_EQ(ShowJson("\xff"), "\"\\ufffd\"");
 }
 
 }  // namespace
