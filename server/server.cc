@@ -121,6 +121,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
   context.repository = repository_.get();
   context.scheduler = scheduler_.get();
   context.calls = &calls_;
+  context.write_timeout = config.write_timeout;
   context.engine =
       absl::StrCat(absl::StrReplaceAll(kEngineVersion, {{" ", "/"}}), " ",
                    kernels->name, " ", ActivationModeName(config.activations));

@@ -48,6 +48,8 @@ std::vector<Setting> Settings() {
        "Prompt tokens computed in one step beside running streams"},
       {"max-message-size", "4MiB", "Largest request"},
       {"max-concurrent-streams", "256", "Calls of one connection at a time"},
+      {"write-timeout", "5m",
+       "How long a stream's client may take no message; 0: for ever"},
       {"drain-timeout", "30s", "How long running calls may finish on SIGTERM"},
       {"log-level", "info", "debug, info, warning, error or off"},
       {"log-format", "text", "text or json"},
@@ -154,6 +156,7 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   config.max_message_size = reader.Bytes("max-message-size", 1 << 10, 64 << 20);
   config.max_concurrent_streams =
       reader.Count("max-concurrent-streams", 1, 1 << 20);
+  config.write_timeout = reader.Seconds("write-timeout", absl::Hours(24));
   config.drain_timeout = reader.Seconds("drain-timeout", absl::Hours(24));
   config.log_level =
       reader.Take("log-level", ParseLogLevel(reader.Text("log-level")));

@@ -34,6 +34,7 @@ struct ServerConfig {
   int64_t max_message_size = 0;  // bytes
   int64_t max_concurrent_streams = 0;
   absl::Duration drain_timeout;
+  absl::Duration write_timeout;  // 0: never
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
 };

@@ -48,6 +48,8 @@ struct ServiceContext {
   CallTracker* calls = nullptr;
   // ModelIdentity.engine of quantized models: "pot/0.1.0 avx2 affine".
   std::string engine;
+  // How long a stream's client may take for one message; 0: for ever.
+  absl::Duration write_timeout;
 };
 
 // One call, from its beginning to its line in the log.

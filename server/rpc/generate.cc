@@ -111,10 +111,13 @@ class CollectingSink final : public TokenSink {
 class GenerateStreamReactor final
     : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  GenerateStreamReactor(Patience patience, GenerationScheduler* scheduler)
+  GenerateStreamReactor(Patience patience, const ServiceContext& context,
+                        grpc::CallbackServerContext* rpc)
       : patience_(std::move(patience)),
         writer_(std::make_shared<MessageWriter>(
-            this, kMaxBufferedMessages, [scheduler] { scheduler->Wake(); })) {}
+            this, kMaxBufferedMessages,
+            [scheduler = context.scheduler] { scheduler->Wake(); },
+            std::make_shared<WriteWatch>(rpc, context.write_timeout))) {}
 
   void OnWriteDone(bool ok) override {
     if (!ok) OnCancel();
@@ -169,10 +172,8 @@ class StreamingSink final : public TokenSink {
   bool ReadyForMore() const override { return writer_->ReadyForMore(); }
 
   void Finish(const absl::Status& status) {
-    writer_->Finish([call = call_, status](bool delivered) {
-      return call->End(delivered || !status.ok()
-                           ? status
-                           : absl::CancelledError("the client is gone"));
+    writer_->Finish([call = call_, status](const absl::Status& written) {
+      return call->End(MessageWriter::Outcome(status, written));
     });
   }
 
@@ -219,7 +220,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerateStream(
     const ServiceContext& context, grpc::CallbackServerContext* rpc,
     const grpc::ByteBuffer* request) {
   const Patience patience(context.scheduler, *rpc);
-  auto* reactor = new GenerateStreamReactor(patience, context.scheduler);
+  auto* reactor = new GenerateStreamReactor(patience, context, rpc);
   auto call = std::make_unique<Call>(context.calls, "GenerateStream");
   v1::GenerateStreamRequest message;
   absl::Status status = ParseMessage(*request, &message);

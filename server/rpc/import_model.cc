@@ -76,7 +76,7 @@ class ImportStream {
       over_ = true;
     }
     if (status.ok()) writer_.Write(std::move(answer));
-    writer_.Finish([status](bool) { return status; });
+    writer_.Finish([status](const absl::Status&) { return status; });
   }
 
   void OnWriteDone(bool ok) { writer_.OnWriteDone(ok); }

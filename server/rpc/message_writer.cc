@@ -6,7 +6,7 @@ namespace pot {
 
 MessageWriter::MessageWriter(
     grpc::ServerWriteReactor<grpc::ByteBuffer>* reactor, size_t max_buffered,
-    std::function<void()> on_drained)
+    std::function<void()> on_drained, std::shared_ptr<WriteWatch> watch)
     : start_write_([reactor](const grpc::ByteBuffer* message) {
         reactor->StartWrite(message);
       }),
@@ -14,11 +14,13 @@ MessageWriter::MessageWriter(
         reactor->Finish(std::move(status));
       }),
       max_buffered_(max_buffered),
-      on_drained_(std::move(on_drained)) {}
+      on_drained_(std::move(on_drained)),
+      watch_(std::move(watch)) {}
 
 MessageWriter::MessageWriter(
     grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* reactor,
-    size_t max_buffered, std::function<void()> on_drained)
+    size_t max_buffered, std::function<void()> on_drained,
+    std::shared_ptr<WriteWatch> watch)
     : start_write_([reactor](const grpc::ByteBuffer* message) {
         reactor->StartWrite(message);
       }),
@@ -26,7 +28,18 @@ MessageWriter::MessageWriter(
         reactor->Finish(std::move(status));
       }),
       max_buffered_(max_buffered),
-      on_drained_(std::move(on_drained)) {}
+      on_drained_(std::move(on_drained)),
+      watch_(std::move(watch)) {}
+
+MessageWriter::~MessageWriter() {
+  if (watch_ != nullptr) watch_->Stop();
+}
+
+absl::Status MessageWriter::Outcome(const absl::Status& status,
+                                    const absl::Status& written) {
+  if (absl::IsDeadlineExceeded(written)) return written;
+  return status.ok() ? written : status;
+}
 
 void MessageWriter::Write(grpc::ByteBuffer message) {
   {
@@ -43,7 +56,7 @@ bool MessageWriter::ReadyForMore() const {
   return buffer_.size() < max_buffered_;
 }
 
-void MessageWriter::Finish(std::function<grpc::Status(bool)> status) {
+void MessageWriter::Finish(StatusFunction status) {
   {
     MutexLock lock(&mutex_);
     status_ = std::move(status);
@@ -52,6 +65,7 @@ void MessageWriter::Finish(std::function<grpc::Status(bool)> status) {
 }
 
 void MessageWriter::OnWriteDone(bool ok) {
+  if (watch_ != nullptr) watch_->End();
   bool drained = false;
   {
     MutexLock lock(&mutex_);
@@ -68,15 +82,15 @@ void MessageWriter::OnWriteDone(bool ok) {
 }
 
 void MessageWriter::Advance() {
-  std::function<grpc::Status(bool)> status;
-  bool delivered = true;
+  StatusFunction status;
+  absl::Status written;
   {
     MutexLock lock(&mutex_);
     if (writing_) return;
     if (buffer_.empty()) {
       if (status_ == nullptr) return;
       status = std::exchange(status_, nullptr);
-      delivered = !broken_;
+      if (broken_) written = absl::CancelledError("the client is gone");
     } else {
       // Nobody else writes or finishes until OnWriteDone.
       writing_ = true;
@@ -86,8 +100,12 @@ void MessageWriter::Advance() {
   }
   // The reactor, and with it the owner of this, may be gone after either call.
   if (status != nullptr) {
-    finish_(status(delivered));
+    if (watch_ != nullptr && !watch_->status().ok()) {
+      written = watch_->status();
+    }
+    finish_(status(written));
   } else {
+    if (watch_ != nullptr) watch_->Begin();
     start_write_(&in_flight_);
   }
 }

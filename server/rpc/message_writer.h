@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <memory>
 
+#include "absl/status/status.h"
 #include "engine/base/mutex.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
+#include "server/rpc/write_watch.h"
 
 namespace pot {
 
@@ -18,12 +21,15 @@ class MessageWriter {
  public:
   // `reactor`, of either kind, is alive until it is finished, which happens
   // only here. `on_drained` is called without a lock when ReadyForMore()
-  // becomes true again.
+  // becomes true again. `watch`, unless null, is told of every write.
   MessageWriter(grpc::ServerWriteReactor<grpc::ByteBuffer>* reactor,
-                size_t max_buffered, std::function<void()> on_drained);
+                size_t max_buffered, std::function<void()> on_drained,
+                std::shared_ptr<WriteWatch> watch = nullptr);
   MessageWriter(
       grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* reactor,
-      size_t max_buffered, std::function<void()> on_drained);
+      size_t max_buffered, std::function<void()> on_drained,
+      std::shared_ptr<WriteWatch> watch = nullptr);
+  ~MessageWriter();
 
   // Dropped when the client is gone. Not after Finish().
   void Write(grpc::ByteBuffer message);
@@ -32,8 +38,14 @@ class MessageWriter {
   bool ReadyForMore() const;
 
   // Finishes the stream when everything is written. `status` is called last
-  // before that, with whether every write succeeded. Once.
-  void Finish(std::function<grpc::Status(bool delivered)> status);
+  // before that, with what became of the writes: OK, the watch's error, or
+  // CANCELLED when the client was gone. Once.
+  using StatusFunction = std::function<grpc::Status(const absl::Status&)>;
+  void Finish(StatusFunction status);
+
+  // How a call ended that itself came to `status`.
+  static absl::Status Outcome(const absl::Status& status,
+                              const absl::Status& written);
 
   // To be called from the reactor's OnWriteDone.
   void OnWriteDone(bool ok);
@@ -46,6 +58,7 @@ class MessageWriter {
   const std::function<void(grpc::Status)> finish_;
   const size_t max_buffered_;
   const std::function<void()> on_drained_;
+  const std::shared_ptr<WriteWatch> watch_;
 
   mutable Mutex mutex_;
   std::deque<grpc::ByteBuffer> buffer_ ABSL_GUARDED_BY(mutex_);
@@ -53,7 +66,7 @@ class MessageWriter {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;
   bool was_full_ ABSL_GUARDED_BY(mutex_) = false;
-  std::function<grpc::Status(bool)> status_ ABSL_GUARDED_BY(mutex_);
+  StatusFunction status_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pot

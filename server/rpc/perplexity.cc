@@ -111,7 +111,9 @@ class PerplexityReactor final
       : context_(context),
         patience_(context.scheduler, *rpc),
         call_(std::make_shared<Call>(context.calls, "Perplexity")),
-        writer_(std::make_shared<MessageWriter>(this, 1, [] {})) {}
+        writer_(std::make_shared<MessageWriter>(
+            this, 1, [] {},
+            std::make_shared<WriteWatch>(rpc, context.write_timeout))) {}
 
   void Begin() {
     const absl::Status status = call_->Enter();
@@ -284,10 +286,8 @@ class PerplexityReactor final
 
   void Finish(const absl::Status& status) {
     const std::shared_ptr<MessageWriter> writer = writer_;
-    writer->Finish([call = call_, status](bool delivered) {
-      return call->End(delivered || !status.ok()
-                           ? status
-                           : absl::CancelledError("the client is gone"));
+    writer->Finish([call = call_, status](const absl::Status& written) {
+      return call->End(MessageWriter::Outcome(status, written));
     });
   }
 

@@ -45,6 +45,7 @@ TEST(ServerConfigTest, DefaultsListenOnLoopback) {
   EXPECT_EQ(config.repository, "/models");
   EXPECT_EQ(config.kv_memory, int64_t{1} << 30);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
+  EXPECT_EQ(config.write_timeout, absl::Minutes(5));
   EXPECT_EQ(config.activations, ActivationMode::kAffine);
   EXPECT_GE(config.threads, 1);
   EXPECT_FALSE(config.allow_insecure);
@@ -91,6 +92,8 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
                                          "loud",
                                          "--drain-timeout",
                                          "9",
+                                         "--write-timeout",
+                                         "25h",
                                          "--max-waiting-tasks",
                                          "99999999999999999999",
                                          "--max-message-size",
@@ -106,6 +109,8 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
             HasSubstr("--log-format: must be text or json"),
             HasSubstr("--log-level: must be debug")));
   EXPECT_THAT(error, AllOf(HasSubstr("--drain-timeout: must be a time"),
+                           HasSubstr("--write-timeout: must be a time in "
+                                     "[0s, 24h]"),
                            HasSubstr("--max-waiting-tasks: must be a number"),
                            HasSubstr("--max-message-size: must be bytes")));
 }

@@ -104,6 +104,7 @@ def server_cases():
                                            "[1, 4096]"),
       ("prefill-chunk-tokens", "-4", "-4"),
       ("drain-timeout", "soon", "30s"), ("drain-timeout", "-1s", "-1s"),
+      ("write-timeout", "soon", "30s"),
       ("log-level", "loud", "loud"), ("log-format", "xml", "xml")):
     yield server(f"{name} of '{value}'", fragment, f"--{name}={value}")
   for name, value, fragment in (("THREADS", "many", "many"),

@@ -303,6 +303,54 @@ TEST_F(InferenceTest, TheDeadlineEndsAParkedCall) {
   EXPECT_THAT(log, HasSubstr("reason=DEADLINE_PASSED"));
 }
 
+TEST_F(InferenceTest, AStreamThatNobodyReadsGivesItsMemoryBack) {
+  const std::string log = LogOf([this] {
+    ServerConfig config = TinyServerConfig();
+    // All of them are the stream's.
+    config.max_running_sequences = 16;
+    config.write_timeout = absl::Milliseconds(300);
+    StartServer(config, /*load=*/true);
+    grpc::ClientContext context;
+    const auto reader = stub_->GenerateStream(&context, LongStream());
+    v1::GenerateStreamResponse message;
+    ASSERT_TRUE(reader->Read(&message));
+
+    grpc::ClientContext waiting;
+    waiting.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::seconds(20));
+    v1::GenerateResponse response;
+    const grpc::Status answered =
+        stub_->Generate(&waiting, Request("the"), &response);
+    EXPECT_TRUE(answered.ok()) << Describe(answered);
+
+    while (reader->Read(&message)) {
+    }
+    const grpc::Status status = reader->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_THAT(status.error_message(), HasSubstr("the limit of 300ms"));
+    EXPECT_TRUE(AllCallsEnd());
+  });
+  EXPECT_THAT(log, HasSubstr("code=DEADLINE_EXCEEDED model=tiny-pot"));
+  EXPECT_THAT(log, HasSubstr("reason=WRITE_TIMEOUT"));
+}
+
+TEST_F(InferenceTest, AReaderThatIsSlowButReadsKeepsItsStream) {
+  ServerConfig config = TinyServerConfig();
+  config.write_timeout = absl::Milliseconds(400);
+  StartServer(config, /*load=*/true);
+  grpc::ClientContext context;
+  const auto reader = stub_->GenerateStream(&context, LongStream());
+  v1::GenerateStreamResponse message;
+  // Each pause is shorter than the limit, all of them together are longer.
+  for (int pause = 0; pause < 8; ++pause) {
+    absl::SleepFor(absl::Milliseconds(100));
+    // More than the transport buffers, so that the server writes again.
+    for (int i = 0; i < 150; ++i) reader->Read(&message);
+  }
+  const StreamedAnswer rest = ReadAll(reader.get());
+  EXPECT_TRUE(rest.status.ok()) << Describe(rest.status);
+}
+
 TEST_F(InferenceTest, TheLogHasALineForEveryCallButNoText) {
   const std::string log = LogOf([this] {
     v1::GenerateRequest request = Request("the secret miller");
