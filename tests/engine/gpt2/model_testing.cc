@@ -37,6 +37,10 @@ std::string TinyBpeDirectory() {
   return std::string(POT_SOURCE_DIR) + "/tests/testdata/tiny-bpe";
 }
 
+std::string DeployedFile(const std::string& name) {
+  return std::string(POT_SOURCE_DIR) + "/deploy/" + name;
+}
+
 std::string SharedFile(const std::string& name) {
   std::string path = std::string(POT_SHARED_DIR) + "/" + name;
   if (std::filesystem::exists(path)) return path;

@@ -31,6 +31,8 @@ class TempDirectory {
 
 // tests/testdata/tiny-bpe: 3 layers, separate head, erf GELU, 300 tokens.
 std::string TinyBpeDirectory();
+// A file or directory of deploy/.
+std::string DeployedFile(const std::string& name);
 // Development data beside the repository; "" and a loud message without it.
 std::string SharedFile(const std::string& name);
 
