@@ -20,6 +20,7 @@
 #include "engine/base/sha256.h"
 #include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/float_math.h"
+#include "engine/kernels/kernel_table.h"
 #include "engine/kernels/linear.h"
 #include "engine/quant/activation.h"
 #include "gtest/gtest.h"
@@ -190,8 +191,8 @@ TEST_P(PortableBitsTest, FloatToHalf) {
   EXPECT_EQ(digest.Hex(), "1d45472c5f45344e");
 }
 
-// Every format, granularity and mode; few rows and many, since they may take
-// different kernels.
+// Every format, granularity and mode; one row to more than kMaxTileRows, since
+// few and many take different kernels.
 TEST_P(PortableBitsTest, PotLinear) {
   Digest digest;
   uint32_t seed = 150;
@@ -199,12 +200,12 @@ TEST_P(PortableBitsTest, PotLinear) {
     for (const Granularity& granularity : AllGranularities()) {
       for (const ActivationMode mode :
            {ActivationMode::kAffine, ActivationMode::kSymmetric}) {
-        constexpr int64_t kOutputs = 65, kInputs = 300;
+        constexpr int64_t kOutputs = 65, kInputs = 140;
         const auto linear = MakePotLinear(
             RandomMatrix(format, kOutputs, kInputs, granularity, seed),
             RandomFloats(kOutputs, -1.0f, 1.0f, seed + 1), mode, &table());
         ASSERT_TRUE(linear.ok()) << linear.status();
-        for (const int64_t rows : {1, 3, 19}) {
+        for (const int64_t rows : {1, 3, 19, 130}) {
           const std::vector<float> x =
               SpreadFloats(rows * kInputs, -12, 4, seed + 2);
           std::vector<float> y(rows * kOutputs);
@@ -216,10 +217,10 @@ TEST_P(PortableBitsTest, PotLinear) {
       }
     }
   }
-  EXPECT_EQ(digest.Hex(), "d8cfba060f798b96");
+  EXPECT_EQ(digest.Hex(), "cc805010a8c6dc95");
 }
 
-TEST(PortableBits, QuantizeActivation) {
+TEST_P(PortableBitsTest, Quantize) {
   Digest digest;
   for (const ActivationMode mode :
        {ActivationMode::kAffine, ActivationMode::kSymmetric}) {
@@ -229,7 +230,7 @@ TEST(PortableBits, QuantizeActivation) {
             SpreadFloats(count, high - 12, high, 160 + count);
         std::vector<int8_t> a(count);
         const ActivationScale scale =
-            QuantizeActivation(x.data(), count, mode, a.data());
+            table().quantize(x.data(), count, mode, a.data());
         digest.AddOne(scale.scale);
         digest.AddOne(scale.zero_point);
         digest.Add(a);
@@ -237,6 +238,37 @@ TEST(PortableBits, QuantizeActivation) {
     }
   }
   EXPECT_EQ(digest.Hex(), "ed35daa4dcc4942a");
+}
+
+// One block of attention, over both types of cache.
+TEST_P(PortableBitsTest, Attention) {
+  Digest digest;
+  for (const int64_t d : {1, 17, 64, 80}) {
+    for (const int64_t rows : {1, 5}) {
+      const int64_t block = kAttentionBlock;
+      const std::vector<float> queries = SpreadFloats(rows * d, -30, 3, 180);
+      const std::vector<float> cached = SpreadFloats(d * block, -30, 3, 190);
+      std::vector<uint16_t> halves(cached.size());
+      table().float_to_half(cached.data(), d * block, halves.data());
+
+      std::vector<float> scores(rows * block);
+      table().score_keys_f32(queries.data(), d, rows, cached.data(), d, 8.1f,
+                             scores.data(), block);
+      digest.Add(scores);
+      table().score_keys_f16(queries.data(), d, rows, halves.data(), d, 8.1f,
+                             scores.data(), block);
+      digest.Add(scores);
+
+      std::vector<float> sums = SpreadFloats(rows * d, -30, 3, 200);
+      table().mix_values_f32(scores.data(), block, rows, cached.data(), d,
+                             block - 3, sums.data(), d);
+      digest.Add(sums);
+      table().mix_values_f16(scores.data(), block, rows, halves.data(), d,
+                             block, sums.data(), d);
+      digest.Add(sums);
+    }
+  }
+  EXPECT_EQ(digest.Hex(), "d8177caba2e74bf3");
 }
 
 TEST(PortableBits, ExpAndLog) {
