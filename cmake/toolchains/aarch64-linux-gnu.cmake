@@ -24,7 +24,7 @@ set(ENV{PKG_CONFIG_LIBDIR}
     "${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig")
 
 find_program(POT_QEMU_AARCH64 qemu-aarch64-static REQUIRED)
-# cortex-a76 has the dot-product extension and none that came after it.
+# An Armv8.2 core with the dot-product extension.
 set(CMAKE_CROSSCOMPILING_EMULATOR
     "${POT_QEMU_AARCH64};-cpu;cortex-a76;-L;${CMAKE_SYSROOT}")
 
