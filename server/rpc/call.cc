@@ -96,7 +96,12 @@ grpc::Status Call::End(const absl::Status& status) {
   record_.total = elapsed();
   record_.code = absl::StatusCodeToString(status.code());
   record_.reason = ErrorReason(status);
-  if (!status.ok()) record_.message = std::string(status.message());
+  if (!status.ok()) {
+    record_.message = GetDetails(status).value_or(ErrorDetails()).log_message;
+    if (record_.message.empty()) {
+      record_.message = std::string(status.message());
+    }
+  }
   LogRequest(record_);
   if (std::exchange(entered_, false)) calls_->Leave();
   return ToGrpcStatus(status);

@@ -15,7 +15,8 @@ namespace {
 constexpr char kTypeUrl[] = "pot.ErrorDetails";
 
 // The payload is a list of strings, each as "<length>:<bytes>": reason, field,
-// retry time in nanoseconds or nothing, then keys and values in turn.
+// retry time in nanoseconds or nothing, log message, then keys and values in
+// turn.
 void AppendString(absl::string_view value, std::string* out) {
   absl::StrAppend(out, value.size(), ":", value);
 }
@@ -46,6 +47,7 @@ std::string Serialize(const ErrorDetails& details) {
           ? absl::StrCat(absl::ToInt64Nanoseconds(*details.retry_after))
           : "",
       &out);
+  AppendString(details.log_message, &out);
   for (const auto& [key, value] : details.metadata) {
     AppendString(key, &out);
     AppendString(value, &out);
@@ -60,6 +62,7 @@ absl::Status WithDetails(absl::Status status, const ErrorDetails& details) {
   ErrorDetails merged = GetDetails(status).value_or(ErrorDetails());
   if (merged.reason.empty()) merged.reason = details.reason;
   if (merged.field.empty()) merged.field = details.field;
+  if (merged.log_message.empty()) merged.log_message = details.log_message;
   if (!merged.retry_after.has_value()) merged.retry_after = details.retry_after;
   merged.metadata.insert(details.metadata.begin(), details.metadata.end());
   status.SetPayload(kTypeUrl, absl::Cord(Serialize(merged)));
@@ -71,7 +74,7 @@ std::optional<ErrorDetails> GetDetails(const absl::Status& status) {
   if (!payload.has_value()) return std::nullopt;
   std::optional<std::vector<std::string>> strings =
       SplitStrings(std::string(*payload));
-  if (!strings.has_value() || strings->size() < 3 || strings->size() % 2 == 0) {
+  if (!strings.has_value() || strings->size() < 4 || strings->size() % 2 == 1) {
     return std::nullopt;
   }
   ErrorDetails details;
@@ -82,7 +85,8 @@ std::optional<ErrorDetails> GetDetails(const absl::Status& status) {
     if (!absl::SimpleAtoi((*strings)[2], &nanoseconds)) return std::nullopt;
     details.retry_after = absl::Nanoseconds(nanoseconds);
   }
-  for (size_t i = 3; i < strings->size(); i += 2) {
+  details.log_message = std::move((*strings)[3]);
+  for (size_t i = 4; i < strings->size(); i += 2) {
     details.metadata[(*strings)[i]] = std::move((*strings)[i + 1]);
   }
   return details;

@@ -18,6 +18,8 @@ struct ErrorDetails {
   std::map<std::string, std::string> metadata = {};  // "limit", "value", ..
   std::optional<absl::Duration> retry_after = {};
   std::string field = {};  // of the request, "sampling.top_p"
+  // What the log says in place of the message; never sent. Empty: the message.
+  std::string log_message = {};
 };
 
 // `status` with `details` attached as a payload. What was attached before

@@ -28,6 +28,8 @@ struct TokenEvent {
   std::string text;  // whole UTF-8, nothing that may yet be a stop string
   std::vector<int32_t> ids;
   std::vector<SampledToken> logprobs;  // one per id when asked for
+  // Xxh64() of the logits that each id was drawn from, when asked for.
+  std::vector<uint64_t> logits_checksums;
   // Set in the sequence's last event and only there, with what follows.
   FinishReason finish = FinishReason::kNone;
   int stop_string = -1;  // index into GenerateTask::stop_strings
@@ -82,6 +84,7 @@ struct GenerateTask {
   bool ignore_eos = false;
   std::optional<int> logprobs;         // alternatives per generated token
   std::optional<int> prompt_logprobs;  // the same per prompt token
+  bool logits_checksums = false;       // TokenEvent::logits_checksums
   absl::Time deadline = absl::InfiniteFuture();
   // Set by any thread when the client is gone.
   std::shared_ptr<std::atomic<bool>> cancelled;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "engine/base/xxh64.h"
 #include "server/serving/error_details.h"
 
 namespace pot {
@@ -75,6 +76,7 @@ void GenerationSequence::Draw(absl::Span<const float> logits) {
   const GenerateTask& task = rules_->task();
   const int64_t position =
       static_cast<int64_t>(task.prompt.size()) + generated_;
+  if (task.logits_checksums) logits_checksum_ = Xxh64(logits);
   // An embedding may be padded beyond the tokenizer's ids; what has no text is
   // never drawn.
   drawn_ = sampler_.Sample(logits.first(task.model->tokenizer->vocab_size()),
@@ -94,6 +96,9 @@ absl::StatusOr<TokenEvent> GenerationSequence::Take() {
   event.ids = {id};
   if (rules_->task().logprobs.has_value()) {
     event.logprobs.push_back(*std::move(drawn_));
+  }
+  if (rules_->task().logits_checksums) {
+    event.logits_checksums = {logits_checksum_};
   }
   drawn_ = absl::InternalError("no token was drawn");
   AppendText(id, &event);

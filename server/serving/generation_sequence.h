@@ -76,6 +76,7 @@ class GenerationSequence {
   StreamDetokenizer detokenizer_;
   StopMatcher matcher_;
   absl::StatusOr<SampledToken> drawn_;
+  uint64_t logits_checksum_ = 0;  // of drawn_
   int32_t last_token_ = 0;
   int64_t generated_ = 0;
   double cumulative_logprob_ = 0;

@@ -18,6 +18,7 @@
 #include "server/serving/model_catalog.h"
 #include "server/serving/model_import.h"
 #include "server/serving/model_loader.h"
+#include "server/serving/relative_paths.h"
 #include "server/serving/version_description.h"
 #include "server/serving/version_errors.h"
 
@@ -74,12 +75,14 @@ class ModelRepository::Impl {
   Impl(ModelRepositoryOptions options, std::unique_ptr<VersionStore> store)
       : options_(std::move(options)),
         store_(std::move(store)),
+        relative_(store_->root(), options_.import_root),
         aliases_(store_->root()),
         catalog_(std::make_shared<ModelCatalog>(options_.max_resident_bytes)) {}
   ~Impl() { catalog_->DropAll(); }
 
   const ModelRepositoryOptions& options() const { return options_; }
   VersionStore* store() { return store_.get(); }
+  const RelativePaths& relative() const { return relative_; }
   ModelCatalog* catalog() { return catalog_.get(); }
   const std::shared_ptr<ModelCatalog>& shared_catalog() { return catalog_; }
 
@@ -90,7 +93,7 @@ class ModelRepository::Impl {
   absl::StatusOr<ModelVersionInfo> Find(const ModelSelector& selector);
   absl::StatusOr<ModelVersionInfo> Load(const ModelSelector& selector,
                                         absl::Time deadline);
-  void LoadServed(const std::string& name);
+  void LoadServed(const std::string& name, const std::function<bool()>& stop);
   absl::StatusOr<AliasChange> ApplyAlias(AliasChange change,
                                          std::optional<int64_t> expected);
   absl::StatusOr<int64_t> RollbackTarget(const AliasChange& change,
@@ -112,6 +115,7 @@ class ModelRepository::Impl {
 
   const ModelRepositoryOptions options_;
   const std::unique_ptr<VersionStore> store_;
+  const RelativePaths relative_;
   // Held while an alias moves, so that what was checked of its target holds.
   Mutex alias_mutex_;
   // Held while the catalog is made equal to the disk.
@@ -129,8 +133,8 @@ absl::Status ModelRepository::Impl::RefreshLocked(absl::string_view name) {
   for (const int64_t version : versions) {
     if (catalog_->Contains(name, version)) continue;
     catalog_->Add(model, version,
-                  DescribeVersion(store_->VersionDirectory(name, version),
-                                  options_.load));
+                  relative_.In(DescribeVersion(
+                      store_->VersionDirectory(name, version), options_.load)));
     added = true;
   }
   for (const ModelVersionInfo& info : catalog_->List(name)) {
@@ -138,7 +142,7 @@ absl::Status ModelRepository::Impl::RefreshLocked(absl::string_view name) {
     // What is in memory stays until it is unloaded.
     catalog_->Remove(name, info.version).IgnoreError();
   }
-  if (added) catalog_->SetAliases(model, aliases_.Aliases(name));
+  if (added) catalog_->SetAliases(model, relative_.In(aliases_.Aliases(name)));
   return absl::OkStatus();
 }
 
@@ -183,7 +187,7 @@ absl::StatusOr<ModelVersionInfo> ModelRepository::Impl::LoadVersion(
       [&](State state) { catalog_->Enter(name, version, state); });
   if (!verified.ok()) {
     return catalog_->EndLoad(name, version, absl::Now() - begin, nullptr,
-                             verified.status());
+                             relative_.In(verified.status()));
   }
   return catalog_->EndLoad(name, version, absl::Now() - begin,
                            &verified->description, std::move(verified->model));
@@ -195,13 +199,15 @@ absl::StatusOr<ModelVersionInfo> ModelRepository::Impl::Load(
   return LoadVersion(info.name, info.version, deadline);
 }
 
-void ModelRepository::Impl::LoadServed(const std::string& name) {
+void ModelRepository::Impl::LoadServed(const std::string& name,
+                                       const std::function<bool()>& stop) {
   const std::vector<ModelVersionInfo> infos = catalog_->List(name);
   const bool aliased =
       std::any_of(infos.begin(), infos.end(),
                   [](const auto& info) { return !info.aliases.empty(); });
   for (auto info = infos.rbegin(); info != infos.rend(); ++info) {
     if (aliased && info->aliases.empty()) continue;
+    if (stop()) return;
     const bool loaded =
         LoadVersion(name, info->version, absl::InfiniteFuture()).ok();
     if (loaded && !aliased) return;
@@ -224,7 +230,7 @@ absl::StatusOr<AliasChange> ModelRepository::Impl::ApplyAlias(
   const std::string model = change.model;
   POT_ASSIGN_OR_RETURN(AliasChange applied,
                        aliases_.Apply(std::move(change), expected));
-  catalog_->SetAliases(model, aliases_.Aliases(model));
+  catalog_->SetAliases(model, relative_.In(aliases_.Aliases(model)));
   return applied;
 }
 
@@ -298,6 +304,10 @@ ModelRepository::ModelRepository(std::unique_ptr<Impl> impl)
 
 ModelRepository::~ModelRepository() = default;
 
+const std::string& ModelRepository::root() const {
+  return impl_->store()->root();
+}
+
 absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Open(
     ModelRepositoryOptions options) {
   if (options.load.kernels == nullptr) {
@@ -321,20 +331,20 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelRepository::Acquire(
     const ModelSelector& selector) {
   auto model = impl_->catalog()->Acquire(selector);
   if (!absl::IsNotFound(model.status())) return model;
-  POT_RETURN_IF_ERROR(impl_->Refresh(selector.name));
+  POT_RETURN_IF_ERROR(impl_->relative().In(impl_->Refresh(selector.name)));
   return impl_->catalog()->Acquire(selector);
 }
 
 absl::StatusOr<std::vector<ModelVersionInfo>> ModelRepository::List(
     absl::string_view name) {
-  POT_RETURN_IF_ERROR(name.empty() ? impl_->RefreshAll()
-                                   : impl_->Refresh(name));
+  POT_RETURN_IF_ERROR(impl_->relative().In(
+      name.empty() ? impl_->RefreshAll() : impl_->Refresh(name)));
   return impl_->catalog()->List(name);
 }
 
 absl::StatusOr<ModelVersionInfo> ModelRepository::Get(
     const ModelSelector& selector) {
-  return impl_->Find(selector);
+  return impl_->relative().In(impl_->Find(selector));
 }
 
 std::shared_ptr<ModelRepository::Subscription> ModelRepository::Watch(
@@ -347,7 +357,7 @@ std::shared_ptr<ModelRepository::Subscription> ModelRepository::Watch(
 
 absl::StatusOr<ModelVersionInfo> ModelRepository::Load(
     const ModelSelector& selector, absl::Time deadline) {
-  return impl_->Load(selector, deadline);
+  return impl_->relative().In(impl_->Load(selector, deadline));
 }
 
 absl::StatusOr<ModelVersionInfo> ModelRepository::Unload(
@@ -356,39 +366,39 @@ absl::StatusOr<ModelVersionInfo> ModelRepository::Unload(
   return impl_->catalog()->Unload(info.name, info.version, deadline);
 }
 
-void ModelRepository::LoadServed() {
+void ModelRepository::LoadServed(const std::function<bool()>& stop) {
   impl_->RefreshAll().IgnoreError();
   std::set<std::string> names;
   for (const ModelVersionInfo& info : impl_->catalog()->List("")) {
     names.insert(info.name);
   }
-  for (const std::string& name : names) impl_->LoadServed(name);
+  for (const std::string& name : names) impl_->LoadServed(name, stop);
 }
 
 absl::StatusOr<AliasChange> ModelRepository::SetAlias(
     AliasChange change, std::optional<int64_t> expected) {
-  return impl_->ApplyAlias(std::move(change), expected);
+  return impl_->relative().In(impl_->ApplyAlias(std::move(change), expected));
 }
 
 absl::StatusOr<AliasChange> ModelRepository::RollbackAlias(
     AliasChange change, std::optional<int64_t> expected, absl::Time deadline) {
   int64_t present = 0;
+  const RelativePaths& relative = impl_->relative();
   POT_ASSIGN_OR_RETURN(change.to_version,
-                       impl_->RollbackTarget(change, &present));
+                       relative.In(impl_->RollbackTarget(change, &present)));
   // A caller that is mistaken need not wait for a load to hear of it.
   if (!expected.has_value() || *expected == present) {
     POT_RETURN_IF_ERROR(
-        impl_
-            ->Load({.name = change.model, .version = change.to_version},
-                   deadline)
+        Load({.name = change.model, .version = change.to_version}, deadline)
             .status());
   }
-  return impl_->ApplyAlias(std::move(change), expected.value_or(present));
+  return relative.In(
+      impl_->ApplyAlias(std::move(change), expected.value_or(present)));
 }
 
 absl::StatusOr<std::vector<AliasChange>> ModelRepository::AliasHistory(
     absl::string_view name, absl::string_view alias, int64_t limit) {
-  return impl_->History(name, alias, limit);
+  return impl_->relative().In(impl_->History(name, alias, limit));
 }
 
 absl::Status ModelRepository::CheckDiskSpace(int64_t bytes) const {
@@ -415,16 +425,18 @@ absl::Status ModelRepository::CheckDiskSpace(int64_t bytes) const {
 
 absl::StatusOr<StagedVersion> ModelRepository::Stage(absl::string_view name) {
   POT_RETURN_IF_ERROR(InvalidField(ValidateModelName(name), "name"));
-  return impl_->store()->Stage(name);
+  return impl_->relative().In(impl_->store()->Stage(name));
 }
 
 absl::StatusOr<ModelVersionInfo> ModelRepository::Register(
     StagedVersion staged, absl::string_view name, int64_t version) {
+  const RelativePaths& relative = impl_->relative();
   POT_ASSIGN_OR_RETURN(
       const VersionDescription description,
-      DescribeVersion(staged.directory(), impl_->options().load));
-  POT_RETURN_IF_ERROR(VerifyFiles(staged.directory(), description.manifest));
-  return impl_->Commit(std::move(staged), name, version);
+      relative.In(DescribeVersion(staged.directory(), impl_->options().load)));
+  POT_RETURN_IF_ERROR(
+      relative.In(VerifyFiles(staged.directory(), description.manifest)));
+  return relative.In(impl_->Commit(std::move(staged), name, version));
 }
 
 absl::StatusOr<ModelVersionInfo> ModelRepository::Import(
@@ -435,29 +447,32 @@ absl::StatusOr<ModelVersionInfo> ModelRepository::Import(
   POT_ASSIGN_OR_RETURN(const std::string from,
                        ResolveImport(impl_->options().import_root, directory));
   POT_RETURN_IF_ERROR(CheckDiskSpace(DirectoryBytes(from)));
-  POT_ASSIGN_OR_RETURN(StagedVersion staged, impl_->store()->Stage(name));
-  POT_RETURN_IF_ERROR(ImportInto(from, staged.directory(), options, progress));
-  return impl_->Commit(std::move(staged), name, 0);
+  const RelativePaths& relative = impl_->relative();
+  POT_ASSIGN_OR_RETURN(StagedVersion staged,
+                       relative.In(impl_->store()->Stage(name)));
+  POT_RETURN_IF_ERROR(
+      relative.In(ImportInto(from, staged.directory(), options, progress)));
+  return relative.In(impl_->Commit(std::move(staged), name, 0));
 }
 
 absl::Status ModelRepository::Delete(absl::string_view name, int64_t version) {
-  return impl_->Delete(name, version);
+  return impl_->relative().In(impl_->Delete(name, version));
 }
 
 absl::StatusOr<VersionDiff> ModelRepository::Diff(const ModelSelector& left,
                                                   const ModelSelector& right) {
   VersionDiff diff;
-  POT_ASSIGN_OR_RETURN(diff.left, impl_->Find(left));
-  POT_ASSIGN_OR_RETURN(diff.right, impl_->Find(right));
+  POT_ASSIGN_OR_RETURN(diff.left, Get(left));
+  POT_ASSIGN_OR_RETURN(diff.right, Get(right));
   for (const ModelVersionInfo* info : {&diff.left, &diff.right}) {
     if (info->state == State::kFailed) return NotServing(*info);
   }
   VersionStore* const store = impl_->store();
   POT_ASSIGN_OR_RETURN(
       diff.tensors,
-      DiffDirectories(
+      impl_->relative().In(DiffDirectories(
           store->VersionDirectory(diff.left.name, diff.left.version),
-          store->VersionDirectory(diff.right.name, diff.right.version)));
+          store->VersionDirectory(diff.right.name, diff.right.version))));
   return diff;
 }
 

@@ -45,11 +45,16 @@ struct ModelRepositoryOptions {
 // write them meanwhile.
 //
 // Errors have details (error_details.h) with the reasons of proto/README.md.
+// Their messages, and state_message, name files relative to the root or to the
+// import root.
 class ModelRepository {
  public:
   static absl::StatusOr<std::unique_ptr<ModelRepository>> Open(
       ModelRepositoryOptions options);
   ~ModelRepository();
+
+  // Absolute, without links.
+  const std::string& root() const;
 
   // The AVAILABLE version that `selector` names, pinned. Errors as
   // proto/pot/v1/common.proto's ModelRef says, with details.
@@ -81,7 +86,8 @@ class ModelRepository {
                                           absl::Time deadline);
   // Loads, for every model, what its aliases name, or else its newest version
   // that loads; errors are kept in the versions' state_message. For start-up.
-  void LoadServed();
+  // Asks `stop` before each version, from this thread, and returns on true.
+  void LoadServed(const std::function<bool()>& stop = [] { return false; });
 
   // `change`: model, alias, to_version (0 removes), cause, actor, comment and
   // time; see AliasStore::Apply. The target must be AVAILABLE.

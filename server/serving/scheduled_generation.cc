@@ -152,6 +152,9 @@ void ScheduledGeneration::Emit(TokenEvent event) {
   all.ids.insert(all.ids.end(), event.ids.begin(), event.ids.end());
   std::move(event.logprobs.begin(), event.logprobs.end(),
             std::back_inserter(all.logprobs));
+  all.logits_checksums.insert(all.logits_checksums.end(),
+                              event.logits_checksums.begin(),
+                              event.logits_checksums.end());
   all.finish = event.finish;
   all.stop_string = event.stop_string;
   all.stop_token_id = event.stop_token_id;

@@ -65,9 +65,9 @@ TEST(ErrorDetailsTest, OkCarriesNone) {
 
 TEST(ErrorDetailsTest, ForeignBytesAreNoDetails) {
   EXPECT_FALSE(GetDetails(absl::InternalError("x")).has_value());
-  for (const char* bytes :
-       {"", "x", "1", "1:", "5:ab", "1:a", "1:a1:b", "1:a1:b1:x", "1:a1:b0:1:k",
-        "99999999999999999999:a", "-1:a", "1:a1:b0:x"}) {
+  for (const char* bytes : {"", "x", "1", "1:", "5:ab", "1:a", "1:a1:b",
+                            "1:a1:b1:x", "1:a1:b0:", "1:a1:b0:0:1:k",
+                            "99999999999999999999:a", "-1:a", "1:a1:b0:x"}) {
     absl::Status status = absl::InternalError("x");
     status.SetPayload("pot.ErrorDetails", absl::Cord(bytes));
     EXPECT_FALSE(GetDetails(status).has_value()) << bytes;

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "tests/server/serving/repository_testing.h"
 
@@ -154,6 +155,8 @@ TEST_F(ModelImportTest, RefusesWhatIsNoGpt2) {
     fs::copy(TinyBpeDirectory(), directory);
     std::ofstream(directory + "/" + broken) << "{\"model_type\": \"llama\"}";
     const absl::Status status = Import("broken");
+    EXPECT_TRUE(absl::StartsWith(status.message(), "broken/" + broken))
+        << status;
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     EXPECT_EQ(Reason(status), "UNSUPPORTED_MODEL") << status;
   }

@@ -10,6 +10,7 @@
 #include "engine/gpt2/float_model.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/serving/error_details.h"
 #include "tests/server/serving/repository_testing.h"
 
 namespace pot {
@@ -18,6 +19,7 @@ namespace {
 using State = ModelVersionState;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
 
@@ -154,6 +156,16 @@ TEST_F(ModelRepositoryTest, BrokenVersionsFailAlone) {
 
   const absl::Status flipped = repository->Load(Version(2), Soon()).status();
   Expect(flipped, absl::StatusCode::kDataLoss, "CHECKSUM_MISMATCH");
+  // Clients do not learn where the server keeps its files; the log does.
+  EXPECT_THAT(std::string(flipped.message()),
+              HasSubstr("tiny/2/model.pot.safetensors"));
+  for (const std::string& message :
+       {std::string(flipped.message()), first->state_message,
+        repository->Get(Version(2))->state_message}) {
+    EXPECT_THAT(message, Not(HasSubstr(repository->root())));
+  }
+  EXPECT_THAT(GetDetails(flipped)->log_message,
+              HasSubstr(repository->root() + "/tiny/2/model.pot.safetensors"));
   EXPECT_EQ(Metadata(flipped, "limit").size(), 64);
   EXPECT_EQ(Metadata(flipped, "value").size(), 64);
   EXPECT_NE(Metadata(flipped, "limit"), Metadata(flipped, "value"));
@@ -241,6 +253,16 @@ TEST_F(ModelRepositoryTest, AModelMayOutliveItsRepository) {
   repository.reset();
   EXPECT_EQ(pin->config().n_layer, 3);
   pin.reset();
+}
+
+TEST_F(ModelRepositoryTest, LoadServedStopsBetweenVersions) {
+  for (const char* name : {"a", "b", "c"}) files_.AddPot(name, "pot4");
+  const auto repository = files_.Open();
+  int asked = 0;
+  repository->LoadServed([&] { return ++asked > 1; });
+  EXPECT_EQ(repository->Get({.name = "a"})->state, State::kAvailable);
+  EXPECT_EQ(repository->Get({.name = "b"})->state, State::kRegistered);
+  EXPECT_EQ(repository->Get({.name = "c"})->state, State::kRegistered);
 }
 
 TEST_F(ModelRepositoryTest, LoadServedPrefersAliasesAndSkipsBrokenVersions) {
