@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -93,6 +94,7 @@ class Server::Impl {
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<ModelHealth> model_health_;
   std::shared_ptr<ModelRepository::Subscription> health_events_;
+  std::atomic<bool> draining_ = false;
   int port_ = 0;
 };
 
@@ -170,10 +172,12 @@ absl::Status Server::Impl::Listen(const ServerConfig& config) {
 }
 
 void Server::Impl::LoadModels() {
-  repository_->LoadServed();
+  repository_->LoadServed([this] { return draining_.load(); });
   const absl::StatusOr<std::vector<ModelVersionInfo>> versions =
       repository_->List("");
-  if (!versions.ok()) {
+  if (draining_) {
+    Log(LogLevel::kInfo, "stopped loading models", {});
+  } else if (!versions.ok()) {
     Log(LogLevel::kError, "cannot list the repository",
         {{"error", std::string(versions.status().message())}});
   } else {
@@ -185,7 +189,9 @@ void Server::Impl::LoadModels() {
            {"state", std::string(ModelVersionStateName(version.state))},
            {"format", version.format},
            {"resident_bytes", absl::StrCat(version.resident_bytes)},
-           {"error", version.state_message}});
+           {"error", version.state_message},
+           {"directory", absl::StrCat(repository_->root(), "/", version.name,
+                                      "/", version.version)}});
     }
   }
   // No effect once Drain() began.
@@ -195,6 +201,7 @@ void Server::Impl::LoadModels() {
 }
 
 bool Server::Impl::Drain(absl::Time deadline) {
+  draining_ = true;
   health()->Shutdown();
   calls_.BeginDrain();
   const bool idle = calls_.WaitUntilIdle(deadline);

@@ -25,7 +25,8 @@ class Server {
   int port() const;
 
   // Loads what is to be served, then turns the health status to SERVING,
-  // unless the server drains. A version that cannot be loaded is logged and
+  // unless the server drains, which also stops it before the next model. A
+  // version that cannot be loaded is logged and
   // does not stop the others.
   void LoadModels();
 

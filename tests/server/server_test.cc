@@ -10,6 +10,7 @@
 #include "google/protobuf/message.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
+#include "server/observability/log.h"
 #include "server/rpc/wire.h"
 #include "tests/server/rpc/server_testing.h"
 
@@ -18,7 +19,9 @@ namespace {
 
 using ::grpc::health::v1::HealthCheckRequest;
 using ::grpc::health::v1::HealthCheckResponse;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class LifeCycleTest : public ServerTest {
@@ -145,6 +148,18 @@ TEST_F(LifeCycleTest, APortInUseIsAClearError) {
               HasSubstr(absl::StrCat("cannot listen on ", second.listen)));
 }
 
+TEST_F(LifeCycleTest, ADrainStopsTheLoadingOfModels) {
+  testing::internal::CaptureStderr();
+  ASSERT_TRUE(StartLogging(LogLevel::kInfo, LogFormat::kText).ok());
+  StartServer(TinyServerConfig(), /*load=*/false);
+  EXPECT_TRUE(server_->Drain(absl::Now()));
+  server_->LoadModels();
+  StopLogging();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("stopped loading models"));
+  EXPECT_THAT(log, Not(HasSubstr("AVAILABLE")));
+}
+
 TEST_F(LifeCycleTest, ACorruptModelDoesNotStopTheOthers) {
   ServerConfig config = TinyServerConfig();
   config.repository = absl::StrCat(testing::TempDir(), "/corrupt-",
@@ -159,7 +174,9 @@ TEST_F(LifeCycleTest, ACorruptModelDoesNotStopTheOthers) {
   StartServer(config, /*load=*/true);
   EXPECT_THAT(Generate("tiny"), StartsWith("OK"));
   EXPECT_THAT(Generate("tiny-pot"),
-              StartsWith("FAILED_PRECONDITION VERSION_FAILED"));
+              AllOf(StartsWith("FAILED_PRECONDITION VERSION_FAILED"),
+                    HasSubstr("tiny-pot/1/model.pot.safetensors"),
+                    Not(HasSubstr("corrupt-"))));
   EXPECT_EQ(Health(""), "SERVING");
   EXPECT_EQ(Health("pot.model.tiny-pot"), "NOT_SERVING");
 }
