@@ -29,6 +29,7 @@ PotDotFunction Avx512VbmiPotDot;
 void SetAvx2FloatOps(KernelTable* table);
 void SetAvx512FloatOps(KernelTable* table);
 extern const PotTile kAvx512PotTile;
+extern const PotTile kAmxPotTile;
 #elif defined(__aarch64__)
 PotDotFunction NeonPotDot;
 #endif

@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -50,6 +52,22 @@ bool Avx512VnniSupported() {
 bool Avx512VbmiSupported() {
   return Avx512VnniSupported() && __builtin_cpu_supports("avx512vbmi");
 }
+
+// Linux hands a process the large tile registers only when it asks: the
+// permission, state component 18, then holds for all its threads.
+bool AmxSupported() {
+  constexpr unsigned kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned eax, ebx, ecx, edx = 0;
+  if (!Avx512VbmiSupported() ||
+      !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & kAmxTile) ||
+      !(edx & kAmxInt8)) {
+    return false;
+  }
+  static const bool granted =
+      syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
 #elif defined(__aarch64__)
 // The dot-product extension, which is optional before Armv8.4.
 bool NeonSupported() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
@@ -79,8 +97,10 @@ absl::Span<const KernelTable* const> AllKernelTables() {
   static const KernelTable avx512vbmi =
       MakeTable("avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot,
                 SetAvx512FloatOps, &kAvx512PotTile);
-  static const KernelTable* const tables[] = {&scalar, &shift, &avx2,
-                                              &avx512vnni, &avx512vbmi};
+  static const KernelTable amx = MakeTable(
+      "amx", AmxSupported, Avx512VbmiPotDot, SetAvx512FloatOps, &kAmxPotTile);
+  static const KernelTable* const tables[] = {&scalar,     &shift,      &avx2,
+                                              &avx512vnni, &avx512vbmi, &amx};
 #elif defined(__aarch64__)
   static const KernelTable neon =
       MakeTable("neon", NeonSupported, NeonPotDot, SetBaselineFloatOps);

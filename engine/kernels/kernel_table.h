@@ -15,7 +15,8 @@
 namespace pot {
 
 struct KernelTable {
-  // "scalar", "shift", "avx2", "avx512vnni", "avx512vbmi" or "neon".
+  // "scalar", "shift", "avx2", "avx512vnni", "avx512vbmi", "amx" or
+  // "neon".
   absl::string_view name;
   // Whether this CPU, and its operating system, can run it.
   bool (*supported)();
