@@ -110,6 +110,7 @@ void AddAllCommands(CLI::App* app, CommonFlags* flags,
   AddCommonFlags(app, flags);
   AddGenerateCommand(app, selected);
   AddReplCommand(app, selected);
+  AddReplayCommand(app, selected);
   AddPerplexityCommand(app, selected);
   AddScoreCommand(app, selected);
   AddTokenizeCommand(app, selected);

@@ -16,6 +16,7 @@ using CommandFunction = std::function<absl::Status(Session*)>;
 
 void AddGenerateCommand(CLI::App* app, CommandFunction* selected);
 void AddReplCommand(CLI::App* app, CommandFunction* selected);
+void AddReplayCommand(CLI::App* app, CommandFunction* selected);
 void AddPerplexityCommand(CLI::App* app, CommandFunction* selected);
 void AddScoreCommand(CLI::App* app, CommandFunction* selected);
 void AddTokenizeCommand(CLI::App* app, CommandFunction* selected);

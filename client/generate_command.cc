@@ -7,6 +7,7 @@
 #include "client/generated_text.h"
 #include "client/generation.h"
 #include "client/generation_flags.h"
+#include "client/receipt.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/grpcpp.h"
 #include "pot/v1/inference.grpc.pb.h"
@@ -18,6 +19,7 @@ struct Flags {
   std::optional<std::string> prompt;
   std::string model;
   bool stream = false;
+  std::optional<std::string> receipt;  // file
   v1::GenerateRequest request;
 };
 
@@ -37,14 +39,14 @@ int Computed(const v1::GenerateRequest& request) {
                                           : Returned(request);
 }
 
-absl::Status StreamText(Session* session, const v1::GenerateRequest& request) {
+absl::Status StreamText(Session* session, const v1::GenerateRequest& request,
+                        v1::GenerateSummary* summary) {
   GeneratedText text(&session->console(), Returned(request));
-  v1::GenerateSummary summary;
   google::protobuf::RepeatedPtrField<v1::TokenLogprob> logprobs;
   const absl::Status status = StreamGeneration(
       session, request,
       [&](const v1::GenerateStreamResponse& event) -> absl::Status {
-        if (event.has_summary()) summary = event.summary();
+        if (event.has_summary()) *summary = event.summary();
         if (event.has_prompt()) {
           logprobs.MergeFrom(event.prompt().logprobs());
         }
@@ -63,7 +65,7 @@ absl::Status StreamText(Session* session, const v1::GenerateRequest& request) {
     POT_RETURN_IF_ERROR(
         session->console().Write(absl::StrCat("\n", FormatLogprobs(logprobs))));
   }
-  ShowStatistics(session, summary, Computed(request), text.finish_reason());
+  ShowStatistics(session, *summary, Computed(request), text.finish_reason());
   return absl::OkStatus();
 }
 
@@ -87,6 +89,28 @@ absl::Status WriteResponse(Session* session, const v1::GenerateRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status Answer(Session* session, const Flags& flags,
+                    v1::GenerateSummary* summary) {
+  const v1::GenerateRequest& request = flags.request;
+  if (session->flags().output == OutputFormat::kJsonLines) {
+    return StreamGeneration(session, request,
+                            [&](const v1::GenerateStreamResponse& event) {
+                              if (event.has_summary()) {
+                                *summary = event.summary();
+                              }
+                              return WriteJson(session, event);
+                            });
+  }
+  if (flags.stream) return StreamText(session, request, summary);
+  Call call(session->connection());
+  v1::GenerateResponse response;
+  POT_RETURN_IF_ERROR(call.ToStatus(
+      v1::InferenceService::NewStub(session->connection().channel())
+          ->Generate(call.context(), request, &response)));
+  *summary = response.summary();
+  return WriteResponse(session, request, response);
+}
+
 absl::Status Generate(Session* session, Flags flags) {
   v1::GenerateRequest& request = flags.request;
   if (flags.stream && session->flags().output == OutputFormat::kJson) {
@@ -106,19 +130,14 @@ absl::Status Generate(Session* session, Flags flags) {
   }
   POT_ASSIGN_OR_RETURN(*request.mutable_model(),
                        ResolveModel(session, flags.model));
-  if (session->flags().output == OutputFormat::kJsonLines) {
-    return StreamGeneration(session, request,
-                            [&](const v1::GenerateStreamResponse& event) {
-                              return WriteJson(session, event);
-                            });
+  if (flags.receipt.has_value()) {
+    POT_RETURN_IF_ERROR(CheckReceiptPath(*flags.receipt));
+    request.mutable_output()->set_receipt(true);
   }
-  if (flags.stream) return StreamText(session, request);
-  Call call(session->connection());
-  v1::GenerateResponse response;
-  POT_RETURN_IF_ERROR(call.ToStatus(
-      v1::InferenceService::NewStub(session->connection().channel())
-          ->Generate(call.context(), request, &response)));
-  return WriteResponse(session, request, response);
+  v1::GenerateSummary summary;
+  POT_RETURN_IF_ERROR(Answer(session, flags, &summary));
+  if (!flags.receipt.has_value()) return absl::OkStatus();
+  return SaveReceipt(session, summary, *flags.receipt);
 }
 
 }  // namespace
@@ -137,6 +156,11 @@ void AddGenerateCommand(CLI::App* app, CommandFunction* selected) {
     flags->request.set_overflow(overflow);
   });
   AddOutputFlags(command, &flags->request);
+  AddValueFlag<std::string>(
+      command, "--receipt",
+      [flags](const std::string& path) { flags->receipt = path; },
+      "Write a receipt that 'replay' proves to this file")
+      ->type_name("FILE");
   command->callback([flags, selected] {
     *selected = [flags](Session* session) { return Generate(session, *flags); };
   });

@@ -70,7 +70,9 @@ GenerateAnswer::GenerateAnswer(const ParsedGenerate& parsed,
       prompt_logprobs_(parsed.task.prompt_logprobs.has_value()),
       seed_(parsed.seed),
       truncated_tokens_(parsed.truncated_tokens),
-      echoed_(parsed.task.n, false) {}
+      echoed_(parsed.task.n, false) {
+  if (parsed.receipt) receipt_.emplace(parsed);
+}
 
 void GenerateAnswer::FillPrompt(const std::vector<SampledToken>& logprobs,
                                 v1::GeneratePrompt* prompt) const {
@@ -100,6 +102,7 @@ void GenerateAnswer::AddEvent(const TokenEvent& event, Sequence* sequence) {
   for (const SampledToken& token : event.logprobs) {
     FillLogprob(token, *model_->tokenizer, sequence->add_logprobs());
   }
+  if (receipt_.has_value()) receipt_->AddEvent(event);
   if (event.finish == FinishReason::kNone) return;
   sequence->set_finish_reason(static_cast<v1::FinishReason>(event.finish));
   if (event.stop_string >= 0) {
@@ -127,6 +130,9 @@ void GenerateAnswer::FillSummary(const TaskUsage& usage,
   proto->set_truncated_tokens(truncated_tokens_);
   FillTimings(timings, total, summary->mutable_timings());
   summary->set_seed(seed_);
+  if (receipt_.has_value()) {
+    *summary->mutable_receipt() = receipt_->Build(summary->model());
+  }
 }
 
 }  // namespace pot

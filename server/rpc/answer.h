@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "engine/sampling/sampler.h"
 #include "pot/v1/common.pb.h"
 #include "pot/v1/inference.pb.h"
+#include "server/rpc/receipt_builder.h"
 #include "server/rpc/request_parser.h"
 #include "server/serving/generate_task.h"
 
@@ -58,6 +60,7 @@ class GenerateAnswer {
   const std::vector<std::string> stop_strings_;
   const bool return_token_ids_;
   const bool prompt_logprobs_;
+  std::optional<ReceiptBuilder> receipt_;
   const uint64_t seed_;
   const int64_t truncated_tokens_;
   std::vector<bool> echoed_;  // by sequence

@@ -165,6 +165,20 @@ absl::Status FitContext(const v1::Stopping& stopping, bool truncate,
                     task.min_new_tokens, 0, task.max_new_tokens);
 }
 
+absl::Status CheckReproducible(const LoadedModel& model,
+                               absl::string_view prefix) {
+  if (model.weights->quantized) return absl::OkStatus();
+  return WithDetails(
+      absl::FailedPreconditionError(absl::StrCat(
+          "no receipt for version ", model.identity.version, " of ",
+          Quoted(model.identity.name), ": its format is ",
+          model.weights->format,
+          ", and only quantized models give the same bits in any batch")),
+      {.reason = "NOT_REPRODUCIBLE",
+       .metadata = {{"value", model.weights->format}},
+       .field = absl::StrCat(prefix, "output.receipt")});
+}
+
 }  // namespace
 
 uint64_t RandomFromSystem() {
@@ -315,6 +329,11 @@ absl::StatusOr<ParsedGenerate> ParseGenerate(
       ParseLogprobs(output.has_prompt_logprobs(), output.prompt_logprobs(),
                     absl::StrCat(prefix, "output.prompt_logprobs")));
   parsed.return_token_ids = output.return_token_ids();
+  parsed.receipt = output.receipt();
+  task.logits_checksums = parsed.receipt;
+  if (parsed.receipt) {
+    POT_RETURN_IF_ERROR(CheckReproducible(*task.model, prefix));
+  }
   POT_ASSIGN_OR_RETURN(const bool truncate,
                        ParseOverflow(request.overflow(), prefix));
   POT_ASSIGN_OR_RETURN(task.prompt,

@@ -57,10 +57,12 @@ struct ParsedGenerate {
   uint64_t seed = 0;
   int64_t truncated_tokens = 0;
   bool return_token_ids = false;
+  bool receipt = false;
   std::string echo;  // empty unless asked for
 };
 // `prefix` comes before the paths of fields: "" or, in a GenerateStreamRequest,
-// "request.". A stream cannot discard sequences: best_of must be n.
+// "request.". A stream cannot discard sequences: best_of must be n. Besides:
+// FAILED_PRECONDITION (NOT_REPRODUCIBLE).
 absl::StatusOr<ParsedGenerate> ParseGenerate(
     const v1::GenerateRequest& request,
     std::shared_ptr<const LoadedModel> model, bool stream,

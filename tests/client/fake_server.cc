@@ -83,6 +83,9 @@ grpc::Status FakeInference::Generate(grpc::ServerContext*,
     sequence->set_finish_reason(v1::FINISH_REASON_STOP_STRING);
   }
   FillSummary(response->mutable_summary());
+  if (request->output().receipt() && receipt.has_value()) {
+    *response->mutable_summary()->mutable_receipt() = *receipt;
+  }
   return grpc::Status::OK;
 }
 
@@ -115,6 +118,9 @@ grpc::Status FakeInference::GenerateStream(
   event.mutable_chunk()->set_finish_reason(v1::FINISH_REASON_LENGTH);
   writer->Write(event);
   FillSummary(event.mutable_summary());
+  if (generated.output().receipt() && receipt.has_value()) {
+    *event.mutable_summary()->mutable_receipt() = *receipt;
+  }
   writer->Write(event);
   return grpc::Status::OK;
 }
@@ -206,6 +212,7 @@ grpc::Status FakeModels::GetModel(grpc::ServerContext*,
                                   v1::GetModelResponse* response) {
   *response->mutable_version() =
       TinyVersion(request->model().version() == 1 ? 1 : 2);
+  response->mutable_version()->set_digest(std::string(64, 'b'));
   return grpc::Status::OK;
 }
 

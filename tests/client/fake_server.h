@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ class FakeInference final : public v1::InferenceService::Service {
   // Calls to fail with UNAVAILABLE before answering one.
   int unavailable_calls = 0;
   grpc::Status error;
+  // For those who ask for one.
+  std::optional<v1::ReplayReceipt> receipt;
 };
 
 class FakeModels final : public v1::ModelService::Service {

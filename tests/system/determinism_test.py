@@ -1,9 +1,14 @@
 #!/usr/bin/python3
 """One request gives one text: with any kernel, thread count and company.
 
-Usage: determinism_test.py --server POT_SERVER --trainer POT_TRAINER
+Receipts prove it from outside. Usage:
+determinism_test.py --server POT_SERVER --trainer POT_TRAINER --client POT_CLIENT
 """
 
+import hashlib
+import json
+import struct
+import subprocess
 import sys
 import threading
 import unittest
@@ -14,6 +19,7 @@ import pot_testing
 from pot_testing import PATIENCE
 from pot_testing import generate_request
 from pot_testing import pb
+from pot_testing import programs
 
 KERNELS = ("scalar", "shift", "avx2", "avx512vnni", "avx512vbmi")
 NEIGHBOURS = 15
@@ -38,15 +44,34 @@ def read_all(call):
     pass  # cancelled
 
 
+def run_client(server, *arguments):
+  return subprocess.run(
+      [programs.client, "--server", f"127.0.0.1:{server.port}",
+       *map(str, arguments)], capture_output=True, text=True,
+      timeout=PATIENCE, check=False)
+
+
+def output_digest(receipt):
+  """What the .proto says of ReplayReceipt.output_sha256."""
+  digest = hashlib.sha256()
+  for sequence in receipt["sequences"]:
+    ids = sequence["token_ids"]
+    digest.update(struct.pack(f"<Q{len(ids)}i", len(ids), *ids))
+    digest.update(struct.pack(f"<{len(ids)}Q",
+                              *map(int, sequence["logits_xxh64"])))
+  return digest.hexdigest()
+
+
 class DeterminismTest(unittest.TestCase):
 
   @classmethod
   def setUpClass(cls):
     directory = pot_testing.temporary_directory()
     cls.repository = directory / "models"
-    pot_testing.make_long_model(directory / "long", seed=3, positions=512,
-                                width=128, layers=2)
-    pot_testing.quantize(directory / "long", cls.repository, "long")
+    cls.source = directory / "long"
+    pot_testing.make_long_model(cls.source, seed=3, positions=512, width=128,
+                                layers=2)
+    pot_testing.quantize(cls.source, cls.repository, "long")
 
   def start_neighbours(self, server):
     """Streams of every kind that run for long, and the threads reading them.
@@ -106,6 +131,75 @@ class DeterminismTest(unittest.TestCase):
     for key, answer in answers.items():
       with self.subTest(key):
         self.assertEqual(expected, answer)
+
+  def test_receipts_replay_elsewhere(self):
+    path = pot_testing.temporary_directory() / "receipt"
+    with pot_testing.Server(self.repository, "--kernel", "scalar",
+                            "--threads", 1) as server:
+      made = run_client(
+          server, "generate", "-m", "long", "--receipt", path, "--stream",
+          "--temperature", 0.9, "--top-p", 0.95, "--logit-bias", "7=0.3",
+          "--n", 2, "--max-new-tokens", 40, "--ignore-eos", "in any company ")
+      self.assertEqual((made.returncode, made.stderr), (0, ""))
+    receipt = json.loads(path.read_text())
+    self.assertEqual([40, 40], [len(sequence["token_ids"])
+                                for sequence in receipt["sequences"]])
+    self.assertEqual(receipt["output_sha256"], output_digest(receipt))
+
+    with pot_testing.Server(self.repository, "--threads", 2,
+                            "--prefill-chunk-tokens", 4) as server:
+      calls, readers = self.start_neighbours(server)
+      again = run_client(server, "replay", path)
+      self.assertEqual((again.returncode, again.stderr), (0, ""))
+      self.assertIn("identical: 80 tokens in 2 sequences", again.stdout)
+      for call, reader in zip(calls, readers):
+        call.cancel()
+        reader.join(PATIENCE)
+
+      # A receipt of tokens that the model did not draw.
+      forged = json.loads(path.read_text())
+      token = forged["sequences"][1]["token_ids"][17]
+      forged["sequences"][1]["token_ids"][17] = token + 1
+      forgery = path.with_suffix(".forged")
+      forgery.write_text(json.dumps(forged))
+      refused = run_client(server, "replay", forgery)
+      self.assertEqual(2, refused.returncode)
+      self.assertIn("it was changed", refused.stderr)
+      forged["output_sha256"] = output_digest(forged)
+      forgery.write_text(json.dumps(forged))
+      refuted = run_client(server, "replay", forgery)
+      self.assertEqual(1, refuted.returncode)
+      self.assertIn("not identical: sequence 1, token 17: the receipt has "
+                    f"token {token + 1} ", refuted.stderr)
+
+    with pot_testing.Server(self.repository, "--activations",
+                            "symmetric") as server:
+      other = run_client(server, "replay", path)
+      self.assertEqual(8, other.returncode)
+      self.assertIn("symmetric f16", other.stderr)
+
+  def test_receipts_name_the_model_that_they_lack(self):
+    directory = pot_testing.temporary_directory()
+    path = directory / "receipt"
+    with pot_testing.Server(self.repository) as server:
+      made = run_client(server, "generate", "-m", "long", "--receipt", path,
+                        "--max-new-tokens", 5, "company")
+      self.assertEqual((made.returncode, made.stderr), (0, ""))
+      run_client(server, "models", "unload", "long@1")
+      unloaded = run_client(server, "replay", path)
+      self.assertEqual(8, unloaded.returncode, unloaded.stderr)
+      self.assertIn("pot-client models load long@1", unloaded.stderr)
+    digest = json.loads(path.read_text())["model"]["sha256"]
+    # Other weights under the same name and number.
+    pot_testing.quantize(self.source, directory / "models", "long",
+                         "--format", "twohot4")
+    with pot_testing.Server(directory / "models") as server:
+      missing = run_client(server, "replay", path)
+      self.assertEqual(3, missing.returncode, missing.stderr)
+      self.assertIn(f"the receipt is of long@1 sha256:{digest}",
+                    missing.stderr)
+      self.assertRegex(missing.stderr,
+                       "the server's long@1 is sha256:[0-9a-f]{64}")
 
 
 if __name__ == "__main__":
