@@ -11,65 +11,72 @@ namespace {
 constexpr int64_t kBlock = KvCache::kBlockPositions;
 static_assert(kBlock == kAttentionBlock);
 
-// Blocks that memory is asked for ahead of their use: a head's parts of
-// consecutive blocks lie too far apart for the CPU to foresee.
-constexpr int64_t kPrefetchBlocks = 2;
+// Parts of blocks that memory is asked for ahead of their use.
+constexpr int64_t kPrefetchParts = 2;
 
-// One tile and one head.
+// One tile and some consecutive heads. Their keys of one block lie behind each
+// other, so going through all heads of a block, then through the next block,
+// reads memory in long runs.
 template <typename T>
-class HeadAttention {
+class HeadsAttention {
  public:
-  HeadAttention(const KernelTable& kernels, const Gpt2Config& config,
-                int64_t layer, const AttentionTile& tile, int64_t head,
-                float* scores)
+  HeadsAttention(const KernelTable& kernels, const Gpt2Config& config,
+                 int64_t layer, const AttentionTile& tile, int64_t first_head,
+                 int64_t num_heads, float* scores)
       : kernels_(kernels),
         layer_(layer),
-        head_(head),
+        first_head_(first_head),
+        num_heads_(num_heads),
         tile_(tile),
         C_(config.n_embd),
         d_(config.head_size()),
-        offset_(head * d_),
         blocks_((tile.first_position + tile.rows + kBlock - 1) / kBlock),
         scores_(scores) {}
 
   void Run(const float* qkv, float* attended) const {
-    ScoreKeys(qkv + tile_.first_row * 3 * C_ + offset_);
-    for (int64_t i = 0; i < tile_.rows; ++i) {
-      kernels_.softmax(ScoreRow(i), Position(i) + 1);
+    ScoreKeys(qkv + tile_.first_row * 3 * C_ + first_head_ * d_);
+    for (int64_t head = 0; head < num_heads_; ++head) {
+      for (int64_t i = 0; i < tile_.rows; ++i) {
+        kernels_.softmax(ScoreRow(head, i), Position(i) + 1);
+      }
     }
-    MixValues(attended + tile_.first_row * C_ + offset_);
+    MixValues(attended + tile_.first_row * C_ + first_head_ * d_);
   }
 
  private:
-  // scores[i][t] = q[i] . k[t] / sqrt(d) for t <= position of row i, and beyond
-  // it for the rest of the block.
+  // scores[head][i][t] = q[head, i] . k[head, t] / sqrt(d) for t <= position of
+  // row i, and beyond it for the rest of the block.
   void ScoreKeys(const float* queries) const {
     const float root = std::sqrt(static_cast<float>(d_));
-    for (int64_t b = 0; b < blocks_; ++b) {
-      if (b + kPrefetchBlocks < blocks_) Prefetch(Keys(b + kPrefetchBlocks));
-      const int64_t i = FirstRowAt(b * kBlock);
-      Score(queries + i * 3 * C_, tile_.rows - i, Keys(b), root,
-            ScoreRow(i) + b * kBlock);
+    for (int64_t part = 0; part < blocks_ * num_heads_; ++part) {
+      PrefetchAhead(part, [this](int64_t p) { return Keys(p); });
+      const int64_t head = part % num_heads_;
+      const int64_t begin = part / num_heads_ * kBlock;
+      const int64_t i = FirstRowAt(begin);
+      Score(queries + i * 3 * C_ + head * d_, tile_.rows - i, Keys(part), root,
+            ScoreRow(head, i) + begin);
     }
   }
 
-  // attended[i] = sum over t of scores[i][t] * v[t].
+  // attended[head, i] = sum over t of scores[head][i][t] * v[head, t].
   void MixValues(float* attended) const {
     for (int64_t i = 0; i < tile_.rows; ++i) {
-      std::fill_n(attended + i * C_, d_, 0.0f);
+      std::fill_n(attended + i * C_, num_heads_ * d_, 0.0f);
     }
-    for (int64_t b = 0; b < blocks_; ++b) {
-      if (b + kPrefetchBlocks < blocks_) Prefetch(Values(b + kPrefetchBlocks));
-      const int64_t begin = b * kBlock;
+    for (int64_t part = 0; part < blocks_ * num_heads_; ++part) {
+      PrefetchAhead(part, [this](int64_t p) { return Values(p); });
+      const int64_t head = part % num_heads_;
+      const int64_t begin = part / num_heads_ * kBlock;
+      float* const sums = attended + head * d_;
       // Rows whose position lies in this block see a part of it, each its own.
       int64_t i = FirstRowAt(begin);
       for (; i < tile_.rows && Position(i) + 1 < begin + kBlock; ++i) {
-        Mix(ScoreRow(i) + begin, 1, Values(b), Position(i) + 1 - begin,
-            attended + i * C_);
+        Mix(ScoreRow(head, i) + begin, 1, Values(part), Position(i) + 1 - begin,
+            sums + i * C_);
       }
       if (i < tile_.rows) {
-        Mix(ScoreRow(i) + begin, tile_.rows - i, Values(b), kBlock,
-            attended + i * C_);
+        Mix(ScoreRow(head, i) + begin, tile_.rows - i, Values(part), kBlock,
+            sums + i * C_);
       }
     }
   }
@@ -96,37 +103,70 @@ class HeadAttention {
     }
   }
 
-  void Prefetch(const T* part) const {
-    const char* bytes = reinterpret_cast<const char*>(part);
+  template <typename PartAt>
+  void PrefetchAhead(int64_t part, PartAt part_at) const {
+    if (part + kPrefetchParts >= blocks_ * num_heads_) return;
+    const char* const bytes =
+        reinterpret_cast<const char*>(part_at(part + kPrefetchParts));
     const int64_t size = kBlock * d_ * static_cast<int64_t>(sizeof(T));
     for (int64_t line = 0; line < size; line += 64) {
       __builtin_prefetch(bytes + line);
     }
   }
 
-  const T* Keys(int64_t block) const {
-    return static_cast<const T*>(tile_.cache->KeyBlock(layer_, head_, block));
+  // Part p: head p % num_heads of block p / num_heads.
+  const T* Keys(int64_t part) const {
+    return static_cast<const T*>(tile_.cache->KeyBlock(
+        layer_, first_head_ + part % num_heads_, part / num_heads_));
   }
-  const T* Values(int64_t block) const {
-    return static_cast<const T*>(tile_.cache->ValueBlock(layer_, head_, block));
+  const T* Values(int64_t part) const {
+    return static_cast<const T*>(tile_.cache->ValueBlock(
+        layer_, first_head_ + part % num_heads_, part / num_heads_));
   }
   int64_t Position(int64_t i) const { return tile_.first_position + i; }
   // The first row that sees position t.
   int64_t FirstRowAt(int64_t t) const {
     return std::max<int64_t>(0, t - tile_.first_position);
   }
-  float* ScoreRow(int64_t i) const { return scores_ + i * blocks_ * kBlock; }
+  float* ScoreRow(int64_t head, int64_t i) const {
+    return scores_ + (head * tile_.rows + i) * blocks_ * kBlock;
+  }
 
   const KernelTable& kernels_;
   const int64_t layer_;
-  const int64_t head_;
+  const int64_t first_head_;
+  const int64_t num_heads_;
   const AttentionTile& tile_;
   const int64_t C_;
   const int64_t d_;
-  const int64_t offset_;  // of the head in a row
   const int64_t blocks_;  // that the tile's last row sees
-  float* const scores_;   // (rows, blocks * kBlock)
+  float* const scores_;   // (num_heads, rows, blocks * kBlock)
 };
+
+// What one thread does at a time.
+struct AttentionTask {
+  const AttentionTile* tile;
+  int64_t first_head;
+  int64_t num_heads;
+};
+
+// All heads of a single row as one task, or one per thread where there are
+// fewer rows than threads; every head of more rows, whose scores are many and
+// whose time goes into arithmetic, as a task of its own.
+std::vector<AttentionTask> PlanTasks(absl::Span<const AttentionTile> tiles,
+                                     int64_t n_head, int64_t num_threads) {
+  const int64_t num_tiles = static_cast<int64_t>(tiles.size());
+  const int64_t shares = (num_threads + num_tiles - 1) / num_tiles;
+  const int64_t heads_of_a_row = (n_head + shares - 1) / shares;
+  std::vector<AttentionTask> tasks;
+  for (const AttentionTile& tile : tiles) {
+    const int64_t heads = tile.rows == 1 ? heads_of_a_row : 1;
+    for (int64_t head = 0; head < n_head; head += heads) {
+      tasks.push_back({&tile, head, std::min(heads, n_head - head)});
+    }
+  }
+  return tasks;
+}
 
 }  // namespace
 
@@ -142,14 +182,17 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended) {
-  int64_t longest = 0;
-  for (const AttentionTile& tile : tiles) {
-    longest = std::max(longest, tile.first_position + tile.rows);
+  const std::vector<AttentionTask> tasks =
+      PlanTasks(tiles, config.n_head, pool->num_threads());
+  int64_t worker_size = 0;
+  for (const AttentionTask& task : tasks) {
+    const int64_t positions = task.tile->first_position + task.tile->rows;
+    worker_size =
+        std::max(worker_size, task.num_heads * task.tile->rows *
+                                  ((positions + kBlock - 1) / kBlock * kBlock));
   }
-  const int64_t worker_size =
-      AttentionTile::kMaxRows * ((longest + kBlock - 1) / kBlock * kBlock);
-  const int64_t tasks = static_cast<int64_t>(tiles.size()) * config.n_head;
-  const int64_t workers = std::min<int64_t>(pool->num_threads(), tasks);
+  const int64_t num_tasks = static_cast<int64_t>(tasks.size());
+  const int64_t workers = std::min<int64_t>(pool->num_threads(), num_tasks);
   if (static_cast<int64_t>(scratch->size()) < workers * worker_size) {
     scratch->resize(workers * worker_size);
   }
@@ -158,14 +201,15 @@ void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
   pool->ParallelFor(workers, 1, [&](size_t first, size_t last) {
     for (size_t w = first; w < last; ++w) {
       float* scores = scratch->data() + w * worker_size;
-      for (int64_t task = w; task < tasks; task += workers) {
-        const AttentionTile& tile = tiles[task / config.n_head];
-        const int64_t head = task % config.n_head;
-        if (tile.cache->type() == KvType::kF16) {
-          HeadAttention<uint16_t>(kernels, config, layer, tile, head, scores)
+      for (int64_t t = w; t < num_tasks; t += workers) {
+        const AttentionTask& task = tasks[t];
+        if (task.tile->cache->type() == KvType::kF16) {
+          HeadsAttention<uint16_t>(kernels, config, layer, *task.tile,
+                                   task.first_head, task.num_heads, scores)
               .Run(qkv, attended);
         } else {
-          HeadAttention<float>(kernels, config, layer, tile, head, scores)
+          HeadsAttention<float>(kernels, config, layer, *task.tile,
+                                task.first_head, task.num_heads, scores)
               .Run(qkv, attended);
         }
       }

@@ -36,8 +36,8 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 // values of all positions, the tiles' own included, are in the caches.
 // attended: (R, C). A row's bits depend on its query and its sequence alone.
 //
-// `scratch` is resized to what num_threads workers need: scores, (kMaxRows,
-// longest sequence in whole blocks), for each.
+// `scratch` grows to what num_threads workers need: for each the scores of one
+// head of a tile, or of all heads of a single row, over the longest sequence.
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended);

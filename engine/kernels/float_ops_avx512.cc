@@ -4,6 +4,7 @@
 
 #include "engine/base/half.h"
 #include "engine/kernels/kernel_sets.h"
+#include "engine/kernels/unroll.h"
 #include "engine/kernels/x86_intrinsics.h"
 
 #define POT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl")))

@@ -2,6 +2,7 @@
 
 #include "engine/base/half.h"
 #include "engine/kernels/kernel_sets.h"
+#include "engine/kernels/unroll.h"
 
 #define POT_TARGET
 

@@ -6,6 +6,7 @@
 
 #include "engine/kernels/kernel_sets.h"
 #include "engine/kernels/packed_pot_matrix.h"
+#include "engine/kernels/unroll.h"
 #include "engine/kernels/x86_intrinsics.h"
 
 #define POT_TARGET \

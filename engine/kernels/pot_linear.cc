@@ -17,7 +17,9 @@ namespace {
 
 constexpr int64_t kBlock = PackedPotMatrix::kBlockOutputs;
 
-// x[rows][inputs] in 8 bits, every row padded with zeros to `stride`.
+// x[rows][inputs] in 8 bits, every row padded with zeros to `stride`. Kept by
+// the calling thread from one product to the next, since fresh memory for a
+// prompt's activations costs as much as quantizing them.
 struct QuantizedRows {
   AlignedBuffer<int8_t> levels;
   std::vector<ActivationScale> scales;
@@ -67,7 +69,7 @@ class PotLinear : public Linear {
   absl::Status Forward(const float* x, int64_t rows, float* y,
                        ThreadPool* pool) const override {
     POT_RETURN_IF_ERROR(CheckForward(rows));
-    const QuantizedRows a = Quantize(x, rows, pool);
+    const QuantizedRows& a = Quantize(x, rows, pool);
     if (!weights_.wide() && kernels_->tile != nullptr &&
         rows >= kernels_->tile->min_rows) {
       ForwardTiles(a, rows, pool, y);
@@ -91,15 +93,24 @@ class PotLinear : public Linear {
   }
 
  private:
-  QuantizedRows Quantize(const float* x, int64_t rows, ThreadPool* pool) const {
-    QuantizedRows a;
-    a.stride = weights_.padded_cols();
-    a.levels = AlignedBuffer<int8_t>(rows * a.stride);
+  // Valid until the calling thread's next call.
+  const QuantizedRows& Quantize(const float* x, int64_t rows,
+                                ThreadPool* pool) const {
+    thread_local QuantizedRows a;
+    const int64_t stride = weights_.padded_cols();
+    a.stride = stride;
+    if (static_cast<int64_t>(a.levels.size()) < rows * stride) {
+      a.levels = AlignedBuffer<int8_t>(rows * stride);
+    }
     a.scales.resize(static_cast<size_t>(rows));
+    int8_t* const levels = a.levels.data();
+    ActivationScale* const scales = a.scales.data();
     ParallelFor(pool, rows, 1, [&](size_t begin, size_t end) {
       for (size_t row = begin; row < end; ++row) {
-        a.scales[row] = kernels_->quantize(x + row * inputs(), inputs(), mode_,
-                                           a.levels.data() + row * a.stride);
+        int8_t* const row_levels = levels + row * stride;
+        scales[row] =
+            kernels_->quantize(x + row * inputs(), inputs(), mode_, row_levels);
+        std::fill(row_levels + inputs(), row_levels + stride, int8_t{0});
       }
     });
     return a;
@@ -132,7 +143,9 @@ class PotLinear : public Linear {
         for (int64_t row = 0; row < rows; row += rows_per_call) {
           const int count =
               static_cast<int>(std::min<int64_t>(rows_per_call, rows - row));
-          ForwardTile(a, row, count, block, &scratch, y);
+          // The next block's codes arrive while this one's are multiplied.
+          const bool fetch = row == 0 && block + 1 < end;
+          ForwardTile(a, row, count, block, fetch, &scratch, y);
         }
       }
     });
@@ -140,18 +153,25 @@ class PotLinear : public Linear {
 
   // Outputs of one unpacked block for rows [row, row + count).
   void ForwardTile(const QuantizedRows& a, int64_t row, int count,
-                   int64_t block, TileScratch* scratch, float* y) const {
+                   int64_t block, bool fetch_next, TileScratch* scratch,
+                   float* y) const {
     const PotTile& tile = *kernels_->tile;
     const int64_t step_bytes = tile.step_bytes(weights_.format());
     int32_t* acc = scratch->acc.data();
     float* sums = scratch->sums.data();
     std::fill_n(sums, count * kBlock, 0.0f);
+    // Outputs lie far apart: their lines are asked for before the long work.
+    for (int r = 0; r < count; ++r) {
+      const float* const out = y + (row + r) * outputs() + block * kBlock;
+      for (int64_t n = 0; n < kBlock; n += 16) __builtin_prefetch(out + n, 1);
+    }
     for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
       const int64_t k = group * weights_.group_size();
       tile.dot(scratch->levels.data() +
                    k / PackedPotMatrix::kStepInputs * step_bytes,
                weights_.format(), a.levels.data() + row * a.stride + k,
-               a.stride, count, GroupSteps(group), acc);
+               a.stride, count, GroupSteps(group),
+               fetch_next ? weights_.BlockCodes(block + 1, k) : nullptr, acc);
       AddScaled(a, row, count, block, group, acc, sums);
     }
     for (int r = 0; r < count; ++r) {

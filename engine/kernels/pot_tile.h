@@ -17,9 +17,11 @@ struct PotTile {
   // `levels`, 64-byte aligned, of `steps` consecutive steps of a block.
   void (*unpack)(const uint8_t* codes, const PotFormat& format, int64_t steps,
                  uint8_t* levels);
-  // KernelTable::pot_dot for 1 <= num_rows <= kMaxTileRows.
+  // KernelTable::pot_dot for 1 <= num_rows <= kMaxTileRows. Meanwhile `steps`
+  // steps of codes from `next_codes` on are fetched into the cache; null: none.
   void (*dot)(const uint8_t* levels, const PotFormat& format, const int8_t* a,
-              int64_t a_stride, int num_rows, int64_t steps, int32_t* acc);
+              int64_t a_stride, int num_rows, int64_t steps,
+              const uint8_t* next_codes, int32_t* acc);
   // Rows per call of dot that suit it, and the number of rows from which all
   // this is faster than pot_dot; measured, see README.md.
   int rows_per_call;

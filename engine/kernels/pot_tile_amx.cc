@@ -26,6 +26,7 @@
 #define POT_TILE_STORE(t, base, stride) _tile_stored(t, base, stride)
 #define POT_TILE_DOT(c, a, b) _tile_dpbsud(c, a, b)
 #define POT_TILE_RELEASE() _tile_release()
+#define POT_TILE_PREFETCH(address) _mm_prefetch(address, _MM_HINT_T1)
 
 namespace pot {
 namespace {

@@ -99,6 +99,7 @@ class TileModel {
 };
 
 TileModel tile_model;
+std::vector<const uint8_t*> fetched;
 
 int32_t BiasSum(const int8_t* a, int64_t count) {
   int32_t sum = 0;
@@ -113,6 +114,8 @@ int32_t BiasSum(const int8_t* a, int64_t count) {
 #define POT_TILE_STORE(t, base, stride) tile_model.Store(t, base, stride)
 #define POT_TILE_DOT(c, a, b) tile_model.Dot(c, a, b)
 #define POT_TILE_RELEASE() tile_model.Release()
+#define POT_TILE_PREFETCH(address) \
+  fetched.push_back(static_cast<const uint8_t*>(address))
 #include "engine/kernels/pot_tile_amx.inc"
 
 // Levels as unpacked_levels.h describes them, one at a time.
@@ -131,6 +134,15 @@ std::vector<uint8_t> Unpack(const std::vector<uint8_t>& codes,
     }
   }
   return levels;
+}
+
+// Every line of the codes of whole tiles, 64 inputs, and no line twice.
+void ExpectWholeTilesFetchedOnce(const uint8_t* codes, int64_t steps) {
+  std::vector<const uint8_t*> expected;
+  for (int64_t line = 0; line < 256 * (steps / 8 * 8); line += 64) {
+    expected.push_back(codes + line);
+  }
+  EXPECT_THAT(fetched, testing::UnorderedElementsAreArray(expected));
 }
 
 TEST(PotTileAmxTest, EqualsReferenceForEveryShape) {
@@ -153,8 +165,10 @@ TEST(PotTileAmxTest, EqualsReferenceForEveryShape) {
         std::vector<int8_t> a(rows * stride);
         for (int8_t& x : a) x = static_cast<int8_t>(random() % 255) - 127;
         std::vector<int32_t> acc(64 * rows + 1, 0x5a5a5a5a);
+        fetched.clear();
         AmxDot(levels.data(), format, a.data(), stride, rows, steps,
-               acc.data());
+               aligned.data(), acc.data());
+        ExpectWholeTilesFetchedOnce(aligned.data(), steps);
         EXPECT_EQ(acc.back(), 0x5a5a5a5a);
         acc.pop_back();
         EXPECT_FALSE(tile_model.configured()) << "not released";

@@ -29,7 +29,7 @@ class PotTileTest : public KernelTableTest {
     tile.unpack(codes.data(), format, all_steps, levels.data());
     std::vector<int32_t> acc(64 * rows + 1, 0x5a5a5a5a);
     tile.dot(levels.data() + first * step_bytes, format, a.data(), a_stride,
-             rows, steps, acc.data());
+             rows, steps, codes.data(), acc.data());
     EXPECT_EQ(acc.back(), 0x5a5a5a5a);
     acc.pop_back();
 
@@ -105,7 +105,7 @@ TEST_P(PotTileTest, DoesNotOverflowAtTheLongestRow) {
                                               static_cast<int8_t>(a));
         std::vector<int32_t> acc(64);
         tile.dot(levels.data(), format, activations.data(), 8 * kSteps, 1,
-                 kSteps, acc.data());
+                 kSteps, nullptr, acc.data());
         EXPECT_THAT(acc, testing::Each(format.levels[code] * a *
                                        static_cast<int32_t>(kMaxMatrixCols)))
             << name;
