@@ -1,0 +1,94 @@
+#include "tests/bench/bench_model.h"
+
+#include <filesystem>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/thread_pool.h"
+#include "engine/checkpoint/version_store.h"
+#include "engine/gpt2/quantize_model.h"
+#include "tests/bench/onednn_matmul.h"
+#include "trainer/random_model.h"
+
+namespace pot {
+namespace {
+
+namespace fs = std::filesystem;
+
+void NoProgress(int64_t, int64_t) {}
+
+absl::Status MakeModel(const std::string& work, const std::string& name,
+                       VersionStore* store) {
+  const std::string float_directory = absl::StrCat(work, "/float-", name);
+  std::error_code error;
+  fs::create_directories(float_directory, error);
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat(float_directory, ": ", error.message()));
+  }
+  POT_ASSIGN_OR_RETURN(const Gpt2Config config, NamedGpt2Config(name));
+  POT_RETURN_IF_ERROR(WriteRandomModel(config, 1, float_directory, NoProgress));
+  QuantizeModelOptions options;
+  POT_ASSIGN_OR_RETURN(options.layers.format, FindPotFormat("pot4"));
+  options.layers.granularity = {Granularity::Kind::kRow, 0};
+  options.embedding = options.layers;
+  POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(name));
+  ThreadPool pool(static_cast<int>(std::thread::hardware_concurrency()));
+  POT_RETURN_IF_ERROR(QuantizeModel(float_directory, staged.directory(),
+                                    options, &pool, NoProgress)
+                          .status());
+  fs::remove_all(float_directory, error);
+  return store->Commit(std::move(staged), 1, kEngineVersion).status();
+}
+
+}  // namespace
+
+absl::Status MakeBenchModels(const BenchOptions& options) {
+  POT_ASSIGN_OR_RETURN(const std::unique_ptr<VersionStore> store,
+                       VersionStore::Open(options.work + "/models"));
+  for (const char* name : {"gpt2", "nano"}) {
+    POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
+                         store->ListVersions(name));
+    if (versions.empty()) {
+      POT_RETURN_IF_ERROR(MakeModel(options.work, name, store.get()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(
+    const BenchOptions& options, const std::string& name,
+    const KernelTable* kernels) {
+  return LoadModel(absl::StrCat(options.work, "/models/", name, "/1"),
+                   {name, 1, ""}, {kernels, ActivationMode::kAffine});
+}
+
+std::shared_ptr<const LoadedModel> MakeOnednnModel(const LoadedModel& like) {
+  const Gpt2Config& config = like.config();
+  const int64_t C = config.n_embd;
+  auto weights = std::make_unique<ModelWeights>();
+  weights->config = config;
+  weights->kernels = like.weights->kernels;
+  for (const LayerWeights& layer : like.weights->layers) {
+    LayerWeights floats;
+    floats.ln_1 = layer.ln_1;
+    floats.ln_2 = layer.ln_2;
+    floats.attn_c_attn = MakeOnednnLinear(1, C, 3 * C);
+    floats.attn_c_proj = MakeOnednnLinear(1, C, C);
+    floats.mlp_c_fc = MakeOnednnLinear(1, C, config.n_inner);
+    floats.mlp_c_proj = MakeOnednnLinear(1, config.n_inner, C);
+    weights->layers.push_back(std::move(floats));
+  }
+  weights->ln_f = like.weights->ln_f;
+  weights->head = MakeOnednnLinear(1, C, config.vocab_size);
+  weights->position_embedding = like.weights->position_embedding;
+  auto model = std::make_shared<LoadedModel>();
+  model->weights = std::move(weights);
+  model->kv_type = like.kv_type;
+  return model;
+}
+
+}  // namespace pot

@@ -1,0 +1,36 @@
+// The models that pot-bench measures: random weights of the 124M shape, made
+// once, on disk as a user's models are.
+#ifndef POT_TESTS_BENCH_BENCH_MODEL_H_
+#define POT_TESTS_BENCH_BENCH_MODEL_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/kernels/kernel_table.h"
+#include "engine/loaded_model.h"
+
+namespace pot {
+
+struct BenchOptions {
+  std::string work;    // directory of the models, made when missing
+  std::string server;  // pot-server program
+  int repetitions = 5;
+};
+
+// Makes, unless they are there, `work`/models/gpt2/1 (124M, pot4 per row) and
+// `work`/models/nano/1 (the shape of shakespeare-char).
+absl::Status MakeBenchModels(const BenchOptions& options);
+
+// "gpt2" or "nano" of the above.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(
+    const BenchOptions& options, const std::string& name,
+    const KernelTable* kernels);
+
+// A model of the same shape whose layers are oneDNN's fp32 matmuls for one
+// row.
+std::shared_ptr<const LoadedModel> MakeOnednnModel(const LoadedModel& like);
+
+}  // namespace pot
+
+#endif  // POT_TESTS_BENCH_BENCH_MODEL_H_
