@@ -41,8 +41,7 @@ absl::Status ExplainMissingModel(Session* session, const absl::Status& status,
   if (found.ok() && there.digest() != wanted.sha256()) {
     instead = absl::StrCat("; the server's ", there.name(), "@",
                            there.version(), " is sha256:", there.digest());
-  } else if (found.ok() &&
-             there.state() != v1::MODEL_VERSION_STATE_AVAILABLE) {
+  } else if (found.ok() && there.state() != v1::MODEL_VERSION_STATE_AVAILABLE) {
     instead = absl::StrCat("; pot-client models load ", there.name(), "@",
                            there.version());
   }

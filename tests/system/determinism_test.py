@@ -21,7 +21,7 @@ from pot_testing import generate_request
 from pot_testing import pb
 from pot_testing import programs
 
-KERNELS = ("scalar", "shift", "avx2", "avx512vnni", "avx512vbmi")
+KERNELS = ("scalar", "shift", "avx2", "avx512vnni", "avx512vbmi", "amx")
 NEIGHBOURS = 15
 
 

@@ -127,11 +127,10 @@ TEST_F(ReceiptTest, ItsRequestGivesTheSameReceiptAgain) {
     const v1::GenerateResponse answer = Generate(request);
     const v1::ReplayReceipt& receipt = answer.summary().receipt();
     ASSERT_EQ(receipt.sequences_size(), everything ? 2 : 1);
-    EXPECT_EQ(
-        Generate(receipt.request()).summary().receipt().SerializeAsString(),
-        receipt.SerializeAsString());
-    EXPECT_EQ(Stream(receipt.request()).receipt().SerializeAsString(),
-              receipt.SerializeAsString());
+    EXPECT_EQ(Generate(receipt.request()).summary().receipt().DebugString(),
+              receipt.DebugString());
+    EXPECT_EQ(Stream(receipt.request()).receipt().DebugString(),
+              receipt.DebugString());
   }
 }
 
