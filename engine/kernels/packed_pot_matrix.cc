@@ -4,14 +4,26 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/kernels/kernel_table.h"
+
 namespace pot {
 namespace {
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Eight 4-bit codes c0, c1, .. from the lowest nibble on, as one step holds
+// them: byte j is c(j) in its low and c(4 + j) in its high nibble.
+uint32_t InterleaveNibbles(uint32_t codes) {
+  uint64_t x = (uint64_t{codes} | uint64_t{codes} << 16) & 0x0000ffff0000ffff;
+  x = (x | x << 8) & 0x00ff00ff00ff00ff;
+  x = (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+  return static_cast<uint32_t>(x) | static_cast<uint32_t>(x >> 32) << 4;
+}
+
 }  // namespace
 
-PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix)
+PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
+                                 const KernelTable* kernels)
     : format_(&matrix.format()),
       rows_(matrix.rows()),
       cols_(matrix.cols()),
@@ -23,50 +35,83 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix)
   const int64_t vectors = num_blocks_ * groups_per_row_;
   codes_ = AlignedBuffer<uint8_t>(num_blocks_ * BlockBytes());
   scales_ = AlignedBuffer<float>((one_scale_ ? 1 : vectors) * kBlockOutputs);
-  if (wide()) {
-    wide_level_sums_ = AlignedBuffer<int64_t>(vectors * kBlockOutputs);
-  } else {
-    level_sums_ = AlignedBuffer<int32_t>(vectors * kBlockOutputs);
-  }
   if (one_scale_) {
     std::fill_n(scales_.data(), kBlockOutputs, matrix.Scale(0, 0));
   }
   std::vector<PotCode> codes(static_cast<size_t>(padded_cols_), 0);
   for (int64_t row = 0; row < rows_; ++row) {
-    matrix.UnpackRow(row, absl::MakeSpan(codes.data(), cols_));
-    PackRow(matrix, row, codes);
+    PackRow(matrix, row, absl::MakeSpan(codes));
+    for (int64_t group = 0; group < groups_per_row_ && !one_scale_; ++group) {
+      const int64_t vector = row / kBlockOutputs * groups_per_row_ + group;
+      scales_[vector * kBlockOutputs + row % kBlockOutputs] =
+          matrix.Scale(row, group);
+    }
+  }
+  if (wide()) {
+    wide_level_sums_ = AlignedBuffer<int64_t>(vectors * kBlockOutputs);
+    SumWideLevels();
+  } else {
+    level_sums_ = AlignedBuffer<int32_t>(vectors * kBlockOutputs);
+    SumLevels(kernels == nullptr ? *AllKernelTables()[0] : *kernels);
   }
 }
 
-// codes[padded_cols], zero beyond cols.
+// codes[padded_cols]: scratch, zero beyond cols.
 void PackedPotMatrix::PackRow(const PotMatrix& matrix, int64_t row,
-                              absl::Span<const PotCode> codes) {
-  const int64_t block = row / kBlockOutputs;
+                              absl::Span<PotCode> codes) {
   const int64_t n = row % kBlockOutputs;
-  uint8_t* out = codes_.data() + block * BlockBytes();
+  uint8_t* out = codes_.data() + row / kBlockOutputs * BlockBytes();
+  int64_t k = 0;
+  if (format_->bits == 4) {
+    // Whole steps straight from the canonical row.
+    const uint8_t* in = matrix.packed_codes().data() +
+                        row * PotMatrix::CodeBytesPerRow(4, cols_);
+    for (; k + kStepInputs <= cols_; k += kStepInputs, out += kStepBytes) {
+      uint32_t step;
+      std::memcpy(&step, in + k / 2, 4);
+      step = InterleaveNibbles(step);
+      std::memcpy(out + 4 * n, &step, 4);
+    }
+    if (k == cols_) return;
+  }
+  matrix.UnpackRow(row, codes.subspan(0, cols_));
   if (wide()) {
-    for (int64_t k = 0; k < cols_; ++k) out[kBlockOutputs * k + n] = codes[k];
-  } else {
-    for (int64_t k = 0; k < padded_cols_; k += kStepInputs, out += kStepBytes) {
-      uint32_t low, high;
-      std::memcpy(&low, &codes[k], 4);
-      std::memcpy(&high, &codes[k + 4], 4);
-      const uint32_t bytes = low | high << 4;
-      std::memcpy(out + 4 * n, &bytes, 4);
+    for (; k < cols_; ++k) out[kBlockOutputs * k + n] = codes[k];
+    return;
+  }
+  for (; k < padded_cols_; k += kStepInputs, out += kStepBytes) {
+    for (int64_t j = 0; j < 4; ++j) {
+      out[4 * n + j] =
+          static_cast<uint8_t>(codes[k + j] | codes[k + 4 + j] << 4);
     }
   }
-  for (int64_t group = 0; group < groups_per_row_; ++group) {
-    const int64_t index = (block * groups_per_row_ + group) * kBlockOutputs + n;
-    if (!one_scale_) scales_[index] = matrix.Scale(row, group);
-    int64_t sum = 0;
-    const int64_t end = std::min(cols_, (group + 1) * group_size_);
-    for (int64_t k = group * group_size_; k < end; ++k) {
-      sum += format_->levels[codes[k]];
+}
+
+// As products with activations of 1.
+void PackedPotMatrix::SumLevels(const KernelTable& kernels) {
+  AlignedBuffer<int8_t> ones(padded_cols_);
+  std::fill_n(ones.data(), cols_, int8_t{1});
+  for (int64_t block = 0; block < num_blocks_; ++block) {
+    for (int64_t group = 0; group < groups_per_row_; ++group) {
+      const int64_t k = group * group_size_;
+      const int64_t length = std::min(group_size_, cols_ - k);
+      kernels.pot_dot(BlockCodes(block, k), *format_, ones.data() + k,
+                      padded_cols_, 1, DivideUp(length, kStepInputs),
+                      level_sums_.data() +
+                          (block * groups_per_row_ + group) * kBlockOutputs);
     }
-    if (wide()) {
-      wide_level_sums_[index] = sum;
-    } else {
-      level_sums_[index] = static_cast<int32_t>(sum);
+  }
+}
+
+void PackedPotMatrix::SumWideLevels() {
+  const std::vector<int8_t> ones(static_cast<size_t>(cols_), 1);
+  for (int64_t block = 0; block < num_blocks_; ++block) {
+    for (int64_t group = 0; group < groups_per_row_; ++group) {
+      const int64_t k = group * group_size_;
+      WidePotDot(BlockCodes(block, k), *format_, ones.data(),
+                 std::min(group_size_, cols_ - k),
+                 wide_level_sums_.data() +
+                     (block * groups_per_row_ + group) * kBlockOutputs);
     }
   }
 }

@@ -10,6 +10,8 @@
 
 namespace pot {
 
+struct KernelTable;
+
 // Outputs come in blocks of 64, inputs in steps of 8. A step of a block is 256
 // bytes: byte 4*n + j of it holds, for output n of the block, input 8g + j in
 // its low nibble and input 8g + 4 + j in its high nibble, so that a kernel
@@ -25,7 +27,9 @@ class PackedPotMatrix {
   static constexpr int64_t kStepInputs = 8;
   static constexpr int64_t kStepBytes = 256;
 
-  explicit PackedPotMatrix(const PotMatrix& matrix);
+  // `kernels` only sum levels; null: the reference does.
+  explicit PackedPotMatrix(const PotMatrix& matrix,
+                           const KernelTable* kernels = nullptr);
 
   const PotFormat& format() const { return *format_; }
   bool wide() const { return format_->bits > 4; }
@@ -61,8 +65,9 @@ class PackedPotMatrix {
                   : padded_cols_ / kStepInputs * kStepBytes;
   }
   PotCode CodeAt(int64_t row, int64_t k) const;
-  void PackRow(const PotMatrix& matrix, int64_t row,
-               absl::Span<const PotCode> codes);
+  void PackRow(const PotMatrix& matrix, int64_t row, absl::Span<PotCode> codes);
+  void SumLevels(const KernelTable& kernels);
+  void SumWideLevels();
 
   const PotFormat* format_;
   int64_t rows_, cols_, num_blocks_, padded_cols_, groups_per_row_, group_size_;

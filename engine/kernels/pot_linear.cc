@@ -50,7 +50,7 @@ class PotLinear : public Linear {
  public:
   PotLinear(const PotMatrix& matrix, std::vector<float> bias,
             ActivationMode mode, const KernelTable* kernels)
-      : weights_(matrix),
+      : weights_(matrix, kernels),
         bias_(std::move(bias)),
         mode_(mode),
         kernels_(kernels) {}
