@@ -3,6 +3,8 @@
 #include <bit>
 #include <limits>
 
+#include "engine/kernels/kernel_table.h"
+
 #define POT_TARGET
 
 namespace pot {
@@ -68,20 +70,11 @@ double Log(double x) {
 }
 
 double LogSumExp(const float* x, int64_t count) {
-  float max = x[0];
-  for (int64_t i = 1; i < count; ++i) max = x[i] > max ? x[i] : max;
+  // Every table gives the same bits: the fastest will do.
+  static const KernelTable& kernels = *FindKernelTable("auto").value();
+  float max;
+  const double sum = kernels.exp_sum(x, count, &max);
   if (max == -std::numeric_limits<float>::infinity()) return max;
-  double sums[kLanes] = {};
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const bool whole = i + kLanes <= count;
-    const F16 v = whole ? Load(x + i)
-                        : LoadPart(x + i, count - i,
-                                   -std::numeric_limits<float>::infinity());
-    const F16 terms = Exp(v - max);
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += terms[lane];
-  }
-  double sum = 0.0;
-  for (const double lane_sum : sums) sum += lane_sum;
   return static_cast<double>(max) + Log(sum);
 }
 

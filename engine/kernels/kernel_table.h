@@ -61,6 +61,9 @@ struct KernelTable {
   // In place: x = exp(x - max x) / sum, the sum in the order of dot. x may
   // hold -inf, for which the result is 0, but not everywhere.
   void (*softmax)(float* x, int64_t count);
+  // sum exp(x[i] - max x), each term a float, in 16 strided sums of doubles
+  // that are then added one after the other; 0 where all x are -inf.
+  double (*exp_sum)(const float* x, int64_t count, float* max);
   // y[i] += w * x[i].
   void (*axpy)(float w, const float* x, int64_t count, float* y);
   // QuantizeActivation (engine/quant/activation.h), the same integers.

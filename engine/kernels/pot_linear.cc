@@ -195,6 +195,11 @@ class PotLinear : public Linear {
                     int64_t block, float* y) const {
     alignas(64) int32_t acc[kMaxDotRows * kBlock];
     alignas(64) float sums[kMaxDotRows * kBlock] = {};
+    // Asked for now, wanted when the block's codes have gone by.
+    for (int64_t n = 0; n < kBlock; n += 16) {
+      __builtin_prefetch(weights_.Scales(block, 0) + n);
+      __builtin_prefetch(weights_.LevelSums(block, 0) + n);
+    }
     for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
       const int64_t k = group * weights_.group_size();
       kernels_->pot_dot(weights_.BlockCodes(block, k), weights_.format(),
