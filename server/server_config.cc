@@ -45,7 +45,7 @@ std::vector<Setting> Settings() {
       {"max-waiting-tokens", "262144", "Prompt tokens of calls that may wait"},
       {"max-running-sequences", "32", "Sequences computed together"},
       {"prefill-chunk-tokens", "128",
-       "Prompt tokens computed in one step beside running streams"},
+       "Most prompt tokens of a step; beside running streams there are fewer"},
       {"max-message-size", "4MiB", "Largest request"},
       {"max-concurrent-streams", "256", "Calls of one connection at a time"},
       {"write-timeout", "5m",

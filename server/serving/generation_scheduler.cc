@@ -10,12 +10,11 @@
 
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
-#include "server/serving/round_plan.h"
+#include "server/serving/running_tasks.h"
 #include "server/serving/scheduled_generation.h"
 #include "server/serving/scheduled_score.h"
 #include "server/serving/scheduled_task.h"
 #include "server/serving/scheduler_errors.h"
-#include "server/serving/step_runner.h"
 #include "server/serving/task_checks.h"
 #include "server/serving/task_queue.h"
 
@@ -47,7 +46,8 @@ class GenerationScheduler::Impl {
       : engine_(engine),
         options_(std::move(options)),
         waiting_(options_.max_waiting_tasks, options_.max_waiting_tokens,
-                 options_.retry_after) {}
+                 options_.retry_after),
+        running_(engine, &options_) {}
   ~Impl();
 
   const SchedulerOptions& options() const { return options_; }
@@ -70,11 +70,9 @@ class GenerationScheduler::Impl {
   // Ends tasks that were cancelled or expired, or all when the drain is over.
   bool EndDeadTasks();
   bool AdmitWaiting();
-  void RunSteps(RoundPlan* plan, bool* worked);
   // Destroys running tasks that have ended, publishes the statistics.
   void Reap();
   void EndAll(const absl::Status& status);
-  int64_t RunningSequences() const;
   absl::Time NearestDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Destroys tasks that have ended and counts them as gone.
   void Destroy(Tasks tasks);
@@ -96,9 +94,7 @@ class GenerationScheduler::Impl {
   int64_t running_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t parked_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  // Of the thread that runs rounds; in the order of admission.
-  Tasks running_;
-  int64_t parked_in_round_ = 0;
+  RunningTasks running_;
   std::thread thread_;
 };
 
@@ -179,39 +175,9 @@ void GenerationScheduler::Impl::Wake() {
 bool GenerationScheduler::Impl::RunRound() {
   bool worked = EndDeadTasks();
   worked |= AdmitWaiting();
-
-  RoundPlan plan(options_.prefill_chunk_tokens, options_.max_logit_bytes);
-  parked_in_round_ = 0;
-  for (const auto& task : running_) {
-    if (task->ReadyForMore()) {
-      task->Plan(&plan);
-    } else {
-      parked_in_round_ += task->live_sequences();
-    }
-  }
-  RunSteps(&plan, &worked);
+  worked |= running_.RunSteps();
   Reap();
   return worked;
-}
-
-void GenerationScheduler::Impl::RunSteps(RoundPlan* plan, bool* worked) {
-  for (const RoundPlan::ModelStep& step : plan->steps()) {
-    if (step.items.empty()) continue;
-    const absl::Time start = options_.now();
-    StepReport report;
-    report.model = &step.model->identity;
-    for (const RoundPlan::Item& item : step.items) {
-      if (item.decode) {
-        ++report.decode_sequences;
-      } else {
-        report.chunk_tokens += static_cast<int64_t>(item.span.tokens.size());
-      }
-    }
-    *worked = true;
-    if (!RunModelStep(engine_, step, options_.now)) continue;
-    report.duration = options_.now() - start;
-    if (options_.on_step) options_.on_step(report);
-  }
 }
 
 bool GenerationScheduler::Impl::EndDeadTasks() {
@@ -223,20 +189,18 @@ bool GenerationScheduler::Impl::EndDeadTasks() {
     over = drain_over_;
     dead = over ? waiting_.TakeAll() : waiting_.TakeDead(now);
   }
-  bool ended = false;
-  for (const auto& task : running_) {
-    const absl::Status status =
-        over ? DrainingError(options_.retry_after) : task->CheckAlive(now);
-    if (status.ok()) continue;
-    task->End(status, now);
-    ended = true;
+  bool ended = !dead.empty();
+  if (over) {
+    ended |= !running_.empty();
+    running_.EndAll(DrainingError(options_.retry_after), now);
+  } else {
+    ended |= running_.EndDead(now);
   }
   for (const auto& task : dead) {
     // Still so: a cancellation is never taken back.
     task->End(
         over ? DrainingError(options_.retry_after) : task->CheckAlive(now),
         now);
-    ended = true;
   }
   Destroy(std::move(dead));
   if (ended) Reap();
@@ -252,10 +216,7 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
       if (waiting_.empty()) return worked;
       head = waiting_.front();
     }
-    if (RunningSequences() + head->live_sequences() >
-        options_.max_running_sequences) {
-      return worked;
-    }
+    if (!running_.HasSlotsFor(*head)) return worked;
     absl::Status status = head->Admit(engine_);
     // What runs will give its memory back. When nothing runs, somebody else
     // holds it.
@@ -267,7 +228,7 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
     }
     worked = true;
     if (status.ok()) {
-      running_.push_back(std::move(task));
+      running_.Add(std::move(task));
       continue;
     }
     task->End(AdmissionError(status, options_.retry_after), options_.now());
@@ -277,25 +238,13 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
   }
 }
 
-int64_t GenerationScheduler::Impl::RunningSequences() const {
-  int64_t sequences = 0;
-  for (const auto& task : running_) {
-    if (!task->ended()) sequences += task->live_sequences();
-  }
-  return sequences;
-}
-
 void GenerationScheduler::Impl::Reap() {
-  const auto first_ended =
-      std::stable_partition(running_.begin(), running_.end(),
-                            [](const auto& task) { return !task->ended(); });
-  Tasks ended(std::make_move_iterator(first_ended),
-              std::make_move_iterator(running_.end()));
-  running_.erase(first_ended, running_.end());
+  Tasks ended = running_.TakeEnded();
   {
     MutexLock lock(&mutex_);
-    running_sequences_ = RunningSequences();
-    parked_sequences_ = std::min(parked_in_round_, running_sequences_);
+    running_sequences_ = running_.sequences();
+    parked_sequences_ =
+        std::min(running_.parked_sequences(), running_sequences_);
   }
   Destroy(std::move(ended));
 }
@@ -316,17 +265,13 @@ void GenerationScheduler::Impl::EndAll(const absl::Status& status) {
     MutexLock lock(&mutex_);
     waiting = waiting_.TakeAll();
   }
-  for (const auto& task : running_) task->End(status, now);
+  running_.EndAll(status, now);
   for (const auto& task : waiting) task->End(status, now);
   Destroy(std::move(waiting));
 }
 
 absl::Time GenerationScheduler::Impl::NearestDeadline() {
-  absl::Time nearest = waiting_.NearestDeadline();
-  for (const auto& task : running_) {
-    nearest = std::min(nearest, task->deadline());
-  }
-  return nearest;
+  return std::min(waiting_.NearestDeadline(), running_.NearestDeadline());
 }
 
 void GenerationScheduler::Impl::BeginDrain() {

@@ -3,41 +3,15 @@
 #define POT_SERVER_SERVING_GENERATION_SCHEDULER_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/inference_engine.h"
 #include "server/serving/generate_task.h"
+#include "server/serving/scheduler_options.h"
 
 namespace pot {
-
-// One engine step, for metrics.
-struct StepReport {
-  const ModelIdentity* model = nullptr;  // valid during the call
-  int64_t decode_sequences = 0;          // that got one token each
-  int64_t chunk_tokens = 0;              // of prompts and score windows
-  absl::Duration duration;               // of step, sampling and delivery
-};
-
-struct SchedulerOptions {
-  int64_t max_waiting_tasks = 256;
-  // Prompt and window tokens of waiting tasks.
-  int64_t max_waiting_tokens = 1 << 18;
-  int64_t max_running_sequences = 32;
-  // Tokens of prompts, and of score windows, computed in one step beside the
-  // decoding sequences, so that a long prompt does not stall their streams.
-  int64_t prefill_chunk_tokens = 128;
-  // Bounds the rows of such a chunk that need logits for every token, (rows, V)
-  // floats: score windows and prompt log-probabilities. At least one row.
-  int64_t max_logit_bytes = 8 << 20;
-  // Told to clients that are refused for now.
-  absl::Duration retry_after = absl::Seconds(1);
-  std::function<absl::Time()> now = &absl::Now;
-  // Called on the scheduler's thread after each step; must not block.
-  std::function<void(const StepReport&)> on_step;
-};
 
 struct SchedulerStats {
   int64_t waiting_tasks = 0;

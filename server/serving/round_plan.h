@@ -3,6 +3,8 @@
 #define POT_SERVER_SERVING_ROUND_PLAN_H_
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -13,12 +15,16 @@ namespace pot {
 
 class ScheduledTask;
 
-// Tasks plan in the order of their admission; the first to ask for a chunk of a
-// model's tokens gets one, so that the oldest always gets on.
+// Those that decode plan first, then the others, each in the order of their
+// admission: the first to ask for a chunk of a model's tokens gets one, so that
+// the oldest always gets on.
 class RoundPlan {
  public:
-  // At least one token each, and one row of logits however wide.
-  RoundPlan(int64_t max_chunk_tokens, int64_t max_logit_bytes);
+  // `chunk_tokens` gives a model's tokens for chunks; it is asked once per
+  // model, when the decodes are planned. At least one row of logits, however
+  // wide.
+  RoundPlan(std::function<int64_t(const LoadedModel*)> chunk_tokens,
+            int64_t max_logit_bytes);
 
   // One sequence's part in the step of a model.
   struct Item {
@@ -30,7 +36,7 @@ class RoundPlan {
   struct ModelStep {
     const LoadedModel* model = nullptr;
     std::vector<Item> items;
-    int64_t chunk_tokens_left = 0;
+    std::optional<int64_t> chunk_tokens_left;  // unset: nobody asked
     int64_t logit_rows_left = 0;
   };
 
@@ -41,7 +47,7 @@ class RoundPlan {
   // Tokens that AddChunk() may still bring to this model's step, with logits
   // for each of them or for one at most.
   int64_t ChunkLimit(const LoadedModel* model, bool all_logits);
-  // At most ChunkLimit() tokens.
+  // At most ChunkLimit() tokens, which was asked before.
   void AddChunk(const LoadedModel* model, ScheduledTask* task, int lane,
                 ForwardSpan span);
 
@@ -50,7 +56,7 @@ class RoundPlan {
  private:
   ModelStep* StepOf(const LoadedModel* model);
 
-  const int64_t max_chunk_tokens_;
+  const std::function<int64_t(const LoadedModel*)> chunk_tokens_;
   const int64_t max_logit_bytes_;
   std::vector<ModelStep> steps_;
 };

@@ -26,6 +26,7 @@ class ScheduledGeneration : public ScheduledTask {
   int64_t kv_bytes() const override;
   absl::Status Admit(InferenceEngine* engine) override;
   bool ReadyForMore() const override;
+  bool decoding() const override { return prefilled(); }
   // Lanes are the sequences' indices; the prompt is lane 0.
   void Plan(RoundPlan* plan) override;
   void Compute(int lane, absl::Span<const float> logits) override;

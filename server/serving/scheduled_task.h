@@ -45,6 +45,9 @@ class ScheduledTask {
   // False while whoever reads the results is behind.
   virtual bool ReadyForMore() const { return true; }
 
+  // Every round brings its sequences a token: no prompt is left to compute.
+  virtual bool decoding() const { return false; }
+
   // Adds what it wants computed in this round.
   virtual void Plan(RoundPlan* plan) = 0;
 

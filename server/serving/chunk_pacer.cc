@@ -1,0 +1,116 @@
+#include "server/serving/chunk_pacer.h"
+
+#include <algorithm>
+
+namespace pot {
+namespace {
+
+// Models whose times are kept; more than one process serves at a time.
+constexpr size_t kMaxModels = 64;
+
+// The i with 2^(i-1) < sequences <= 2^i, at most `last`.
+size_t BucketOf(int64_t sequences, size_t last) {
+  size_t bucket = 0;
+  while (bucket < last && (int64_t{1} << bucket) < sequences) ++bucket;
+  return bucket;
+}
+
+}  // namespace
+
+void ChunkPacer::Median::Add(absl::Duration value) {
+  values_[count_ % kKept] = value;
+  ++count_;
+}
+
+std::optional<absl::Duration> ChunkPacer::Median::value() const {
+  if (count_ == 0) return std::nullopt;
+  std::array<absl::Duration, kKept> sorted = values_;
+  const int64_t size = std::min(count_, kKept);
+  const auto middle = sorted.begin() + (size - 1) / 2;
+  std::nth_element(sorted.begin(), middle, sorted.begin() + size);
+  return *middle;
+}
+
+ChunkPacer::ChunkPacer(int64_t max_tokens)
+    : max_tokens_(std::max<int64_t>(max_tokens, 1)) {}
+
+int64_t ChunkPacer::ChunkTokens(const LoadedModel* model,
+                                const std::vector<Decoding>& decoding) const {
+  if (decoding.empty()) return max_tokens_;
+  absl::Duration decode_time;
+  for (const Decoding& part : decoding) {
+    const Pace* pace = Find(part.model);
+    if (pace == nullptr) continue;
+    if (pace->steps_with_chunk >= kStepsBetweenMeasures) return 0;
+    decode_time +=
+        DecodeTime(*pace, part.sequences).value_or(absl::ZeroDuration());
+  }
+  const Pace* pace = Find(model);
+  const auto added =
+      pace == nullptr ? std::nullopt : pace->added_per_token.value();
+  int64_t tokens = kMinTokens;
+  if (added.has_value() && decode_time > absl::ZeroDuration()) {
+    tokens = *added > absl::ZeroDuration()
+                 ? static_cast<int64_t>(
+                       std::min(absl::FDivDuration(decode_time, *added),
+                                static_cast<double>(max_tokens_)))
+                 : max_tokens_;
+    tokens = std::max(tokens - tokens % kMinTokens, kMinTokens);
+  }
+  return std::min(tokens, max_tokens_);
+}
+
+void ChunkPacer::Record(const LoadedModel* model, int64_t decode_sequences,
+                        int64_t chunk_tokens, absl::Duration duration) {
+  if (decode_sequences + chunk_tokens <= 0) return;
+  duration = std::max(duration, absl::ZeroDuration());
+  Pace* pace = FindOrAdd(model);
+  if (chunk_tokens == 0) {
+    pace->decode[BucketOf(decode_sequences, pace->decode.size() - 1)].Add(
+        duration);
+    pace->steps_with_chunk = 0;
+    return;
+  }
+  absl::Duration decode_time;
+  if (decode_sequences > 0) {
+    ++pace->steps_with_chunk;
+    decode_time =
+        DecodeTime(*pace, decode_sequences).value_or(absl::ZeroDuration());
+  }
+  pace->added_per_token.Add(
+      std::max(duration - decode_time, absl::ZeroDuration()) / chunk_tokens);
+}
+
+const ChunkPacer::Pace* ChunkPacer::Find(const LoadedModel* model) const {
+  for (const Pace& pace : paces_) {
+    if (pace.model == model) return &pace;
+  }
+  return nullptr;
+}
+
+ChunkPacer::Pace* ChunkPacer::FindOrAdd(const LoadedModel* model) {
+  const auto found =
+      std::find_if(paces_.begin(), paces_.end(),
+                   [model](const Pace& pace) { return pace.model == model; });
+  if (found != paces_.end()) {
+    std::rotate(found, found + 1, paces_.end());
+  } else {
+    if (paces_.size() == kMaxModels) paces_.erase(paces_.begin());
+    paces_.emplace_back().model = model;
+  }
+  return &paces_.back();
+}
+
+std::optional<absl::Duration> ChunkPacer::DecodeTime(const Pace& pace,
+                                                     int64_t sequences) {
+  const size_t own = BucketOf(sequences, pace.decode.size() - 1);
+  for (size_t i = own + 1; i-- > 0;) {
+    if (const auto time = pace.decode[i].value()) return time;
+  }
+  for (size_t i = own + 1; i < pace.decode.size(); ++i) {
+    if (const auto time = pace.decode[i].value()) return time;
+  }
+  return std::nullopt;
+}
+
+}  // namespace pot

@@ -1,0 +1,84 @@
+// How much of the prompts a step may compute beside decoding sequences.
+#ifndef POT_SERVER_SERVING_CHUNK_PACER_H_
+#define POT_SERVER_SERVING_CHUNK_PACER_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/loaded_model.h"
+
+namespace pot {
+
+// Keeps a step with prompt tokens at about twice the time of one without, from
+// what recent steps took. Chunks never change results, so neither do clocks.
+//
+// Each model has the median time of its last decode-only steps, by the number
+// of sequences in powers of two, and the median time that each prompt token
+// added to its last steps with a chunk. Medians, so that one hiccup of the
+// machine changes nothing. Not thread-safe.
+class ChunkPacer {
+ public:
+  // Granted whatever it takes, so that prompts get on; chunks beyond it are
+  // multiples of it (whole tiles of attention).
+  static constexpr int64_t kMinTokens = 16;
+  // Steps with a chunk after which one goes without, to measure decoding anew.
+  static constexpr int64_t kStepsBetweenMeasures = 64;
+
+  // What a round decodes with one model.
+  struct Decoding {
+    const LoadedModel* model = nullptr;
+    int64_t sequences = 0;
+  };
+
+  // No chunk is longer than `max_tokens`, at least one.
+  explicit ChunkPacer(int64_t max_tokens);
+
+  // Most tokens of a chunk of `model` in a round that decodes `decoding` too:
+  // max_tokens when that is empty, and now and then 0 when it is not.
+  int64_t ChunkTokens(const LoadedModel* model,
+                      const std::vector<Decoding>& decoding) const;
+
+  // A step of `model` was made. Durations below zero count as zero.
+  void Record(const LoadedModel* model, int64_t decode_sequences,
+              int64_t chunk_tokens, absl::Duration duration);
+
+ private:
+  // Of the last values.
+  class Median {
+   public:
+    void Add(absl::Duration value);
+    std::optional<absl::Duration> value() const;
+
+   private:
+    static constexpr int64_t kKept = 9;
+    std::array<absl::Duration, kKept> values_;
+    int64_t count_ = 0;  // ever added
+  };
+
+  struct Pace {
+    // Identifies; never used, as the model may be gone. Another model at the
+    // same address begins with wrong times and soon has its own.
+    const LoadedModel* model = nullptr;
+    // [i]: decode-only steps of 2^(i-1) < sequences <= 2^i.
+    std::array<Median, 16> decode;
+    Median added_per_token;
+    int64_t steps_with_chunk = 0;  // beside decoding, since one without
+  };
+
+  const Pace* Find(const LoadedModel* model) const;
+  Pace* FindOrAdd(const LoadedModel* model);
+  // Where no step of so many sequences was seen: of the next fewer, or else of
+  // the next more.
+  static std::optional<absl::Duration> DecodeTime(const Pace& pace,
+                                                  int64_t sequences);
+
+  const int64_t max_tokens_;
+  std::vector<Pace> paces_;  // the one recorded last is the last
+};
+
+}  // namespace pot
+
+#endif  // POT_SERVER_SERVING_CHUNK_PACER_H_
