@@ -46,22 +46,20 @@ absl::Status MakeModel(const std::string& work, const std::string& name,
 
 }  // namespace
 
-absl::Status MakeBenchModels(const BenchOptions& options) {
+absl::Status MakeBenchModel(const BenchOptions& options,
+                            const std::string& name) {
   POT_ASSIGN_OR_RETURN(const std::unique_ptr<VersionStore> store,
                        VersionStore::Open(options.work + "/models"));
-  for (const char* name : {"gpt2", "nano"}) {
-    POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
-                         store->ListVersions(name));
-    if (versions.empty()) {
-      POT_RETURN_IF_ERROR(MakeModel(options.work, name, store.get()));
-    }
-  }
-  return absl::OkStatus();
+  POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
+                       store->ListVersions(name));
+  if (!versions.empty()) return absl::OkStatus();
+  return MakeModel(options.work, name, store.get());
 }
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(
     const BenchOptions& options, const std::string& name,
     const KernelTable* kernels) {
+  POT_RETURN_IF_ERROR(MakeBenchModel(options, name));
   return LoadModel(absl::StrCat(options.work, "/models/", name, "/1"),
                    {name, 1, ""}, {kernels, ActivationMode::kAffine});
 }

@@ -18,11 +18,12 @@ struct BenchOptions {
   int repetitions = 5;
 };
 
-// Makes, unless they are there, `work`/models/gpt2/1 (124M, pot4 per row) and
-// `work`/models/nano/1 (the shape of shakespeare-char).
-absl::Status MakeBenchModels(const BenchOptions& options);
+// Makes `work`/models/NAME/1 unless it is there: "gpt2", the 124M shape, or
+// "nano", that of shakespeare-char; pot4 per row.
+absl::Status MakeBenchModel(const BenchOptions& options,
+                            const std::string& name);
 
-// "gpt2" or "nano" of the above.
+// The same, loaded.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(
     const BenchOptions& options, const std::string& name,
     const KernelTable* kernels);

@@ -53,7 +53,6 @@ bool Wanted(const Flags& flags, const Section& section) {
 
 absl::Status Run(const Flags& flags) {
   std::fprintf(stderr, "%s\n", MachineName().c_str());
-  POT_RETURN_IF_ERROR(MakeBenchModels(flags.options));
   Report report;
   for (const Section& section : kSections) {
     if (!Wanted(flags, section)) continue;

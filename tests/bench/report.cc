@@ -1,7 +1,5 @@
 #include "tests/bench/report.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 #include <thread>
@@ -44,8 +42,9 @@ std::string MachineName() {
     }
   }
   absl::StrAppend(&model, ", ", std::thread::hardware_concurrency(), " CPUs");
-  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (cache > 0) absl::StrAppend(&model, ", ", cache >> 20, " MiB L3");
+  std::ifstream cache("/sys/devices/system/cpu/cpu0/cache/index3/size");
+  std::string size;  // "32768K"
+  if (cache >> size) absl::StrAppend(&model, ", L3 ", size);
   return model;
 }
 

@@ -220,6 +220,7 @@ absl::Status MeasureMemory(int threads, const ServerProcess& server,
 
 absl::Status MeasureServer(const BenchOptions& options, int threads,
                            Report* report) {
+  POT_RETURN_IF_ERROR(MakeBenchModel(options, "gpt2"));
   std::vector<double> load_seconds;
   std::unique_ptr<ServerProcess> server;
   v1::ModelVersion version;
