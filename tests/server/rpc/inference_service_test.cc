@@ -336,14 +336,15 @@ TEST_F(InferenceTest, AStreamThatNobodyReadsGivesItsMemoryBack) {
 
 TEST_F(InferenceTest, AReaderThatIsSlowButReadsKeepsItsStream) {
   ServerConfig config = TinyServerConfig();
-  config.write_timeout = absl::Milliseconds(400);
+  config.write_timeout = absl::Seconds(3);
   StartServer(config, /*load=*/true);
   grpc::ClientContext context;
   const auto reader = stub_->GenerateStream(&context, LongStream());
   v1::GenerateStreamResponse message;
-  // Each pause is shorter than the limit, all of them together are longer.
+  // Each pause is far shorter than the limit, so that a busy machine does not
+  // matter; all of them together are longer.
   for (int pause = 0; pause < 8; ++pause) {
-    absl::SleepFor(absl::Milliseconds(100));
+    absl::SleepFor(absl::Milliseconds(400));
     // More than the transport buffers, so that the server writes again.
     for (int i = 0; i < 150; ++i) reader->Read(&message);
   }
