@@ -156,7 +156,7 @@ void Avx512UnpackLevels(const uint8_t* codes, const PotFormat& format,
 }
 
 const PotTile kAvx512PotTile = {UnpackedStepBytes, Avx512UnpackLevels, Dot,
-                                /*rows_per_call=*/24, /*min_rows=*/9};
+                                /*rows_per_call=*/24, /*min_rows=*/48};
 
 }  // namespace pot
 

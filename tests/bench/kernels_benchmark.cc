@@ -5,6 +5,8 @@
 //   floor/T                     T threads read all codes
 //   pot_dot/KERNEL/FORMAT/ROWS/T  the bare integer kernel for ROWS tokens
 //   linear/KERNEL/GRANULARITY/ROWS/T  quantization, kernel and epilogue
+//   crossover/KERNEL/WAY/ROWS/T  linear, always by pot_dot ("dot") or always by
+//                               unpacked blocks ("tile")
 //   fp32/ROWS/T                 the same products through oneDNN
 //
 // Counters are of the fastest pass, which other work on the machine disturbs
@@ -201,6 +203,20 @@ void PotLinearPass(benchmark::State& state, const KernelTable* table,
   ReportOfFloor(state, threads, LinearPass(state, layers, rows, threads));
 }
 
+// KernelTable's kernels with one way of multiplying many rows.
+const KernelTable* Always(const KernelTable& table, bool tiles) {
+  static std::map<std::string, std::pair<KernelTable, PotTile>> variants;
+  const std::string key = absl::StrCat(table.name, tiles);
+  const auto [at, added] = variants.try_emplace(key, table, PotTile{});
+  auto& [variant, tile] = at->second;
+  if (added) {
+    tile = *table.tile;
+    tile.min_rows = 1;
+    variant.tile = tiles ? &tile : nullptr;
+  }
+  return &variant;
+}
+
 void FloatLinearPass(benchmark::State& state, int rows, int threads) {
   Layers layers;
   for (const Shape& shape : Shapes()) {
@@ -246,6 +262,16 @@ void RegisterAll() {
                                 granularity.ToString(), "/", rows, "/", t),
                    PotLinearPass, table, granularity, rows, t);
         }
+      }
+    }
+  }
+  for (const KernelTable* table : AllKernelTables()) {
+    if (!table->supported() || table->tile == nullptr) continue;
+    for (const bool tiles : {false, true}) {
+      for (const int rows : {4, 6, 8, 12, 16, 24, 32, 64, 128, 512}) {
+        Register(absl::StrCat("crossover/", table->name, "/",
+                              tiles ? "tile" : "dot", "/", rows, "/1"),
+                 PotLinearPass, Always(*table, tiles), kPerRow, rows, 1);
       }
     }
   }

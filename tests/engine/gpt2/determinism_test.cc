@@ -19,10 +19,10 @@ namespace {
 
 using Logits = ForwardSpan::Logits;
 
-constexpr int64_t kPromptTokens = 40;
+constexpr int64_t kPromptTokens = 52;
 constexpr int64_t kNewTokens = 12;
 // Parts of a prompt that are computed at once; the last is the whole.
-constexpr int64_t kChunks[] = {1, 7, 16, 33, kPromptTokens};
+constexpr int64_t kChunks[] = {1, 7, 16, 33, 48, kPromptTokens};
 constexpr int kThreads[] = {1, 2, 3};
 
 struct Circumstances {

@@ -108,7 +108,11 @@ TEST_P(PotLinearTest, EqualsDequantizedArithmetic) {
 }
 
 TEST_P(PotLinearTest, RowBitsDependOnTheRowAlone) {
-  constexpr int64_t kOutputs = 200, kInputs = 100, kRows = 19;
+  // Enough rows for every table's tiles, and a tail.
+  constexpr int64_t kOutputs = 200, kInputs = 100, kRows = 67;
+  if (table().tile != nullptr) {
+    ASSERT_LE(table().tile->min_rows, kRows);
+  }
   ThreadPool one(1), three(3);
   for (const char* name : {"pot4", "pot4-strict", "twohot4", "pot3", "pot5"}) {
     for (const Granularity& granularity : AllGranularities()) {
@@ -125,7 +129,7 @@ TEST_P(PotLinearTest, RowBitsDependOnTheRowAlone) {
       const std::vector<float> y = Forward(*linear, x, kRows, &three);
       EXPECT_EQ(BitsOf(y), BitsOf(Forward(*expected_linear, x, kRows, &one)));
       EXPECT_EQ(BitsOf(y), BitsOf(Forward(*linear, x, kRows, nullptr)));
-      for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t row = 0; row < kRows; row += 3) {
         const std::vector<float> x_row(x.begin() + row * kInputs,
                                        x.begin() + (row + 1) * kInputs);
         EXPECT_EQ(BitsOf(Forward(*linear, x_row, 1, &one)),
