@@ -13,7 +13,8 @@ function(pot_test name)
   target_link_libraries(${name} PRIVATE
     pot_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  # For sanitizers on a busy machine; a release build needs seconds.
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900)
 endfunction()
 
 # pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program, part of

@@ -5,6 +5,7 @@ Receipts prove it from outside. Usage:
 determinism_test.py --server POT_SERVER --trainer POT_TRAINER --client POT_CLIENT
 """
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -36,12 +37,35 @@ def answer_of(server):
           for sequence in answer.sequences]
 
 
-def read_all(call):
-  try:
-    for _ in call:
-      pass
-  except grpc.RpcError:
-    pass  # cancelled
+class Neighbour(threading.Thread):
+  """Streams of one kind, one after the other, until it is told to leave."""
+
+  def __init__(self, server, index):
+    super().__init__()
+    self.chunks = 0
+    self.started = threading.Event()
+    self._server = server
+    self._request = generate_request(
+        "long", "neighbour " * (1 + index % 4), seed=index,
+        temperature=(0, 0.5, 1.3)[index % 3], top_k=index,
+        max_new_tokens=300 + 10 * index, ignore_eos=True)
+    self._leave = threading.Event()
+
+  def run(self):
+    while not self._leave.is_set():
+      call = self._server.inference.GenerateStream(
+          pb.inference.GenerateStreamRequest(request=self._request),
+          timeout=PATIENCE)
+      for _ in call:
+        self.chunks += 1
+        self.started.set()
+        if self._leave.is_set():
+          call.cancel()
+          return
+
+  def leave(self):
+    self._leave.set()
+    self.join(PATIENCE)
 
 
 def run_client(server, *arguments):
@@ -73,26 +97,22 @@ class DeterminismTest(unittest.TestCase):
                                 layers=2)
     pot_testing.quantize(cls.source, cls.repository, "long")
 
-  def start_neighbours(self, server):
-    """Streams of every kind that run for long, and the threads reading them.
-
-    A thread ends with its stream.
-    """
-    calls = []
-    readers = []
-    for index in range(NEIGHBOURS):
-      request = generate_request(
-          "long", "neighbour " * (1 + index % 4), seed=index,
-          temperature=(0, 0.5, 1.3)[index % 3], top_k=index,
-          max_new_tokens=300 + 10 * index, ignore_eos=True)
-      calls.append(server.inference.GenerateStream(
-          pb.inference.GenerateStreamRequest(request=request),
-          timeout=PATIENCE))
-    for call in calls:
-      self.assertTrue(next(call).HasField("chunk"))
-      readers.append(threading.Thread(target=read_all, args=(call,)))
-      readers[-1].start()
-    return calls, readers
+  @contextlib.contextmanager
+  def company(self, server):
+    """Neighbours whose streams go on all the while."""
+    neighbours = [Neighbour(server, index) for index in range(NEIGHBOURS)]
+    for neighbour in neighbours:
+      neighbour.start()
+    try:
+      for neighbour in neighbours:
+        self.assertTrue(neighbour.started.wait(PATIENCE))
+      before = [neighbour.chunks for neighbour in neighbours]
+      yield
+      for neighbour, chunks in zip(neighbours, before):
+        self.assertGreater(neighbour.chunks, chunks, "the company had left")
+    finally:
+      for neighbour in neighbours:
+        neighbour.leave()
 
   def is_supported(self, kernel):
     """Whether this CPU has `kernel`; says so on stderr when not."""
@@ -117,14 +137,8 @@ class DeterminismTest(unittest.TestCase):
         with pot_testing.Server(self.repository, "--kernel", kernel,
                                 "--threads", threads) as server:
           answers[kernel, threads, "alone"] = answer_of(server)
-          calls, readers = self.start_neighbours(server)
-          answers[kernel, threads, "in company"] = answer_of(server)
-          # A neighbour needs many more steps than the request.
-          self.assertTrue(all(reader.is_alive() for reader in readers),
-                          "the company had left")
-          for call, reader in zip(calls, readers):
-            call.cancel()
-            reader.join(PATIENCE)
+          with self.company(server):
+            answers[kernel, threads, "in company"] = answer_of(server)
     expected = answers["scalar", 1, "alone"]
     self.assertNotEqual(expected[0][0], expected[1][0])
     self.assertIn(("shift", 2, "in company"), answers)
@@ -148,13 +162,10 @@ class DeterminismTest(unittest.TestCase):
 
     with pot_testing.Server(self.repository, "--threads", 2,
                             "--prefill-chunk-tokens", 4) as server:
-      calls, readers = self.start_neighbours(server)
-      again = run_client(server, "replay", path)
+      with self.company(server):
+        again = run_client(server, "replay", path)
       self.assertEqual((again.returncode, again.stderr), (0, ""))
       self.assertIn("identical: 80 tokens in 2 sequences", again.stdout)
-      for call, reader in zip(calls, readers):
-        call.cancel()
-        reader.join(PATIENCE)
 
       # A receipt of tokens that the model did not draw.
       forged = json.loads(path.read_text())
