@@ -9,8 +9,9 @@ InferenceEngine::InferenceEngine(int num_threads, int64_t kv_budget_bytes)
       budget_(std::make_shared<KvBudget>(kv_budget_bytes)) {}
 
 absl::StatusOr<std::unique_ptr<KvCache>> InferenceEngine::CreateCache(
-    const LoadedModel& model, int64_t positions) {
-  return KvCache::Create(model.config(), model.kv_type, positions, budget_);
+    const LoadedModel& model, int64_t positions, int64_t shared_blocks) {
+  return KvCache::Create(model.config(), model.kv_type, positions, budget_,
+                         shared_blocks);
 }
 
 absl::StatusOr<absl::Span<const float>> InferenceEngine::Step(

@@ -30,9 +30,9 @@ class InferenceEngine {
   const std::shared_ptr<KvBudget>& kv_budget() const { return budget_; }
 
   // A cache for up to `positions` of one sequence of `model`; see
-  // KvCache::Create for errors.
-  absl::StatusOr<std::unique_ptr<KvCache>> CreateCache(const LoadedModel& model,
-                                                       int64_t positions);
+  // KvCache::Create for `shared_blocks` and errors.
+  absl::StatusOr<std::unique_ptr<KvCache>> CreateCache(
+      const LoadedModel& model, int64_t positions, int64_t shared_blocks = 0);
 
   // See Forward(). The span returned is valid until the next Step():
   // (rows asked for, V).

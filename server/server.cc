@@ -116,6 +116,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
   scheduling.max_waiting_tokens = config.max_waiting_tokens;
   scheduling.max_running_sequences = config.max_running_sequences;
   scheduling.prefill_chunk_tokens = config.prefill_chunk_tokens;
+  scheduling.prefix_cache_bytes = config.prefix_cache;
   scheduler_ = std::make_unique<GenerationScheduler>(engine_.get(), scheduling);
   scheduler_->Start();
 
@@ -166,8 +167,11 @@ absl::Status Server::Impl::Listen(const ServerConfig& config) {
     health()->SetServingStatus(service, false);
   }
   model_health_ = std::make_unique<ModelHealth>(health());
-  health_events_ = repository_->Watch(
-      "", [this](const ModelEvent& event) { model_health_->OnEvent(event); });
+  health_events_ = repository_->Watch("", [this](const ModelEvent& event) {
+    model_health_->OnEvent(event);
+    // What is cached for a model that was unloaded is to be freed.
+    scheduler_->Wake();
+  });
   return absl::OkStatus();
 }
 

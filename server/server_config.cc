@@ -40,6 +40,9 @@ std::vector<Setting> Settings() {
        "$POT_KERNEL, or else auto"},
       {"activations", "affine", "8-bit activations: affine or symmetric"},
       {"kv-memory", "1GiB", "Memory of all KV caches: bytes, KiB, MiB, GiB"},
+      {"prefix-cache", "256MiB",
+       "KV memory that computed prompts may keep for prompts that begin alike, "
+       "as long as nothing else needs it; 0: off"},
       {"max-model-memory", "0", "Memory of all weights; 0: no limit"},
       {"max-waiting-tasks", "256", "Calls that may wait"},
       {"max-waiting-tokens", "262144", "Prompt tokens of calls that may wait"},
@@ -147,6 +150,7 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
                  "must be affine or symmetric; float is for measuring");
   }
   config.kv_memory = reader.Bytes("kv-memory", 1 << 16, kMaxBytes);
+  config.prefix_cache = reader.Bytes("prefix-cache", 0, kMaxBytes);
   config.max_model_memory = reader.Bytes("max-model-memory", 0, kMaxBytes);
   config.max_waiting_tasks = reader.Count("max-waiting-tasks", 1, kMaxCount);
   config.max_waiting_tokens = reader.Count("max-waiting-tokens", 1, kMaxCount);

@@ -26,6 +26,7 @@ struct ServerConfig {
   std::string kernel;  // empty: $POT_KERNEL, or else the fastest
   ActivationMode activations = ActivationMode::kAffine;
   int64_t kv_memory = 0;         // bytes
+  int64_t prefix_cache = 0;      // bytes of kv_memory; 0: off
   int64_t max_model_memory = 0;  // bytes; 0: no limit
   int64_t max_waiting_tasks = 0;
   int64_t max_waiting_tokens = 0;

@@ -126,6 +126,7 @@ void GenerateAnswer::FillSummary(const TaskUsage& usage,
   summary->set_request_id(request_id_);
   v1::Usage* proto = summary->mutable_usage();
   proto->set_prompt_tokens(usage.prompt_tokens);
+  proto->set_cached_prompt_tokens(usage.cached_prompt_tokens);
   proto->set_generated_tokens(usage.generated_tokens);
   proto->set_truncated_tokens(truncated_tokens_);
   FillTimings(timings, total, summary->mutable_timings());

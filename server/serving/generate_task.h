@@ -39,6 +39,7 @@ struct TokenEvent {
 
 struct TaskUsage {
   int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;  // of prompt_tokens, not computed
   int64_t generated_tokens = 0;
 };
 

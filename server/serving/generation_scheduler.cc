@@ -93,6 +93,7 @@ class GenerationScheduler::Impl {
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;  // accepted, not destroyed
   int64_t running_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t parked_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t prefix_cache_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 
   RunningTasks running_;
   std::thread thread_;
@@ -174,6 +175,7 @@ void GenerationScheduler::Impl::Wake() {
 
 bool GenerationScheduler::Impl::RunRound() {
   bool worked = EndDeadTasks();
+  running_.DropUnloadedModels();
   worked |= AdmitWaiting();
   worked |= running_.RunSteps();
   Reap();
@@ -217,7 +219,7 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
       head = waiting_.front();
     }
     if (!running_.HasSlotsFor(*head)) return worked;
-    absl::Status status = head->Admit(engine_);
+    absl::Status status = running_.Admit(head);
     // What runs will give its memory back. When nothing runs, somebody else
     // holds it.
     if (absl::IsResourceExhausted(status) && !running_.empty()) return worked;
@@ -245,6 +247,7 @@ void GenerationScheduler::Impl::Reap() {
     running_sequences_ = running_.sequences();
     parked_sequences_ =
         std::min(running_.parked_sequences(), running_sequences_);
+    prefix_cache_bytes_ = running_.prefix_cache_bytes();
   }
   Destroy(std::move(ended));
 }
@@ -326,6 +329,7 @@ SchedulerStats GenerationScheduler::Impl::stats() const {
   stats.waiting_tokens = waiting_.tokens();
   stats.running_sequences = running_sequences_;
   stats.parked_sequences = parked_sequences_;
+  stats.prefix_cache_bytes = prefix_cache_bytes_;
   return stats;
 }
 

@@ -18,14 +18,16 @@ struct SchedulerStats {
   int64_t waiting_tokens = 0;
   int64_t running_sequences = 0;
   int64_t parked_sequences = 0;
+  int64_t prefix_cache_bytes = 0;  // shared with running sequences or not
 };
 
 // Start() gives it a thread of its own; tests call RunOnce() by hand instead.
 //
 // Tasks are admitted in order when there is a free slot for each of their
 // sequences and KV memory for all their tokens, so that nothing running is ever
-// evicted and nothing waiting is overtaken. A ScoreTask takes one slot.
-// Cancellation and deadlines are looked at before every step.
+// evicted and nothing waiting is overtaken. Memory of cached prompts makes
+// room. A ScoreTask takes one slot. Cancellation and deadlines are looked at
+// before every step.
 class GenerationScheduler {
  public:
   // `engine` must outlive this and is stepped by nobody else.
@@ -44,7 +46,8 @@ class GenerationScheduler {
   absl::Status Submit(std::unique_ptr<GenerateTask> task);
   absl::Status Submit(std::unique_ptr<ScoreTask> task);
 
-  // Looks again at parked tasks, cancellations and the queue. Any thread.
+  // Looks again at parked tasks, cancellations, the queue, and what is cached
+  // for models that are gone. Any thread.
   void Wake();
 
   // One round: drop what is cancelled or expired, admit, one engine step per

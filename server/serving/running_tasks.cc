@@ -28,7 +28,8 @@ RunningTasks::RunningTasks(InferenceEngine* engine,
                            const SchedulerOptions* options)
     : engine_(engine),
       options_(*options),
-      pacer_(options->prefill_chunk_tokens) {}
+      pacer_(options->prefill_chunk_tokens),
+      prefixes_(options->prefix_cache_bytes, engine->kv_budget()) {}
 
 int64_t RunningTasks::sequences() const {
   int64_t sequences = 0;
@@ -48,6 +49,10 @@ absl::Time RunningTasks::NearestDeadline() const {
 
 bool RunningTasks::HasSlotsFor(const ScheduledTask& task) const {
   return sequences() + task.live_sequences() <= options_.max_running_sequences;
+}
+
+absl::Status RunningTasks::Admit(ScheduledTask* task) {
+  return task->Admit(engine_, &prefixes_);
 }
 
 void RunningTasks::Add(std::unique_ptr<ScheduledTask> task) {

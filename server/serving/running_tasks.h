@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "engine/inference_engine.h"
 #include "server/serving/chunk_pacer.h"
+#include "server/serving/prefix_cache.h"
 #include "server/serving/round_plan.h"
 #include "server/serving/scheduled_task.h"
 #include "server/serving/scheduler_options.h"
@@ -27,10 +28,13 @@ class RunningTasks {
   int64_t sequences() const;
   // Left out of the last round because their reader is behind.
   int64_t parked_sequences() const { return parked_sequences_; }
+  int64_t prefix_cache_bytes() const { return prefixes_.bytes(); }
   absl::Time NearestDeadline() const;
 
   // There is a slot for each of the task's sequences.
   bool HasSlotsFor(const ScheduledTask& task) const;
+  // See ScheduledTask::Admit().
+  absl::Status Admit(ScheduledTask* task);
   // Takes over a task that was admitted.
   void Add(std::unique_ptr<ScheduledTask> task);
 
@@ -38,6 +42,8 @@ class RunningTasks {
   void EndAll(const absl::Status& status, absl::Time now);
   // Ends those that were cancelled or expired; true when there were any.
   bool EndDead(absl::Time now);
+  // Frees what is cached for models that are gone.
+  void DropUnloadedModels() { prefixes_.DropUnloaded(); }
   // One engine step per model with work; false when there is none.
   bool RunSteps();
 
@@ -51,6 +57,7 @@ class RunningTasks {
   InferenceEngine* const engine_;
   const SchedulerOptions& options_;
   ChunkPacer pacer_;
+  PrefixCache prefixes_;
   std::vector<std::unique_ptr<ScheduledTask>> tasks_;
   int64_t parked_sequences_ = 0;
 };

@@ -10,6 +10,11 @@
 #include "server/serving/task_checks.h"
 
 namespace pot {
+namespace {
+
+constexpr int64_t kBlock = KvCache::kBlockPositions;
+
+}  // namespace
 
 ScheduledGeneration::ScheduledGeneration(std::unique_ptr<GenerateTask> task,
                                          absl::Time submitted)
@@ -29,21 +34,54 @@ int64_t ScheduledGeneration::positions() const {
 int64_t ScheduledGeneration::queued_tokens() const { return prompt_size(); }
 
 int64_t ScheduledGeneration::kv_bytes() const {
-  return task_->best_of * KvCache::BytesFor(task_->model->config(),
-                                            task_->model->kv_type, positions());
+  const auto bytes = [this](int64_t positions) {
+    return KvCache::BytesFor(task_->model->config(), task_->model->kv_type,
+                             positions);
+  };
+  const int64_t shared = prompt_size() / kBlock * kBlock;
+  return bytes(positions()) +
+         (task_->best_of - 1) * bytes(positions() - shared);
 }
 
-absl::Status ScheduledGeneration::Admit(InferenceEngine* engine) {
+absl::Status ScheduledGeneration::Admit(InferenceEngine* engine,
+                                        PrefixCache* prefixes) {
+  prefixes_ = prefixes;
+  const PrefixCache::Blocks cached = FindCached();
+  int64_t bytes = kv_bytes();
+  for (const auto& block : cached) bytes -= block->bytes();
+  // Without success there is an error below, or another gave memory back.
+  static_cast<void>(prefixes->MakeRoom(bytes));
   std::vector<std::unique_ptr<KvCache>> caches;
   for (int i = 0; i < task_->best_of; ++i) {
-    POT_ASSIGN_OR_RETURN(caches.emplace_back(),
-                         engine->CreateCache(*task_->model, positions()));
+    const int64_t shared =
+        i == 0 ? static_cast<int64_t>(cached.size()) : prompt_size() / kBlock;
+    POT_ASSIGN_OR_RETURN(
+        caches.emplace_back(),
+        engine->CreateCache(*task_->model, positions(), shared));
   }
+  POT_RETURN_IF_ERROR(TakeCached(cached, caches[0].get()));
   for (int i = 0; i < task_->best_of; ++i) {
     sequences_.push_back(
         std::make_unique<GenerationSequence>(&rules_, i, std::move(caches[i])));
   }
   if (task_->n < task_->best_of) withheld_.resize(task_->best_of);
+  return absl::OkStatus();
+}
+
+PrefixCache::Blocks ScheduledGeneration::FindCached() const {
+  if (task_->prompt_logprobs.has_value()) return {};
+  return prefixes_->Find(
+      task_->model,
+      absl::MakeConstSpan(task_->prompt).first(task_->prompt.size() - 1));
+}
+
+absl::Status ScheduledGeneration::TakeCached(const PrefixCache::Blocks& blocks,
+                                             KvCache* cache) {
+  const int64_t cached = static_cast<int64_t>(blocks.size()) * kBlock;
+  if (cached <= prompt_computed_) return absl::OkStatus();
+  POT_RETURN_IF_ERROR(cache->Adopt(blocks));
+  prompt_cached_ += cached - prompt_computed_;
+  prompt_computed_ = cached;
   return absl::OkStatus();
 }
 
@@ -64,6 +102,9 @@ void ScheduledGeneration::Plan(RoundPlan* plan) {
 }
 
 void ScheduledGeneration::PlanPrompt(RoundPlan* plan) {
+  // Another task may have computed more of it since. Without the memory to take
+  // it over, this one computes on.
+  static_cast<void>(TakeCached(FindCached(), sequences_[0]->cache()));
   const bool all_logits = task_->prompt_logprobs.has_value();
   const int64_t left = prompt_size() - prompt_computed_;
   chunk_ = std::min(left, plan->ChunkLimit(task_->model.get(), all_logits));
@@ -116,6 +157,7 @@ absl::Status ScheduledGeneration::Deliver(int lane, absl::Time now) {
 
 absl::Status ScheduledGeneration::DeliverPrompt(absl::Time now) {
   MarkPrefilled(now);
+  prefixes_->Insert(task_->model, task_->prompt, sequences_[0]->cache());
   // Before the first token of any sequence can free the cache of the prompt.
   for (size_t i = 1; i < sequences_.size(); ++i) {
     POT_RETURN_IF_ERROR(sequences_[i]->cache()->CopyFrom(
@@ -184,6 +226,7 @@ void ScheduledGeneration::OnEnd(const absl::Status& status,
                                 const TaskTimings& timings) {
   TaskUsage usage;
   usage.prompt_tokens = prompt_size();
+  usage.cached_prompt_tokens = prompt_cached_;
   for (const auto& sequence : sequences_) {
     usage.generated_tokens += sequence->generated();
     sequence->ReleaseCache();

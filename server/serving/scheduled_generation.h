@@ -14,8 +14,8 @@
 
 namespace pot {
 
-// The prompt is computed once, in chunks, and its keys and values are then
-// copied to the other sequences.
+// The prompt is computed once, in chunks, but for the beginning that is cached;
+// its keys and values are then shared with the other sequences.
 class ScheduledGeneration : public ScheduledTask {
  public:
   // `task` passed ValidateTask().
@@ -24,7 +24,7 @@ class ScheduledGeneration : public ScheduledTask {
   int64_t queued_tokens() const override;
   int64_t live_sequences() const override { return live_sequences_; }
   int64_t kv_bytes() const override;
-  absl::Status Admit(InferenceEngine* engine) override;
+  absl::Status Admit(InferenceEngine* engine, PrefixCache* prefixes) override;
   bool ReadyForMore() const override;
   bool decoding() const override { return prefilled(); }
   // Lanes are the sequences' indices; the prompt is lane 0.
@@ -41,6 +41,11 @@ class ScheduledGeneration : public ScheduledTask {
   // Positions of the longest sequence; its last token is never fed.
   int64_t positions() const;
   bool prefilled() const { return prompt_computed_ == prompt_size(); }
+  // Cached blocks of the prompt but for its last token, whose logits are
+  // needed; none when those of all tokens are.
+  PrefixCache::Blocks FindCached() const;
+  // Goes on behind `blocks` where that is further than the prompt has come.
+  absl::Status TakeCached(const PrefixCache::Blocks& blocks, KvCache* cache);
   void PlanPrompt(RoundPlan* plan);
   void ComputePrompt(absl::Span<const float> logits);
   absl::Status DeliverPrompt(absl::Time now);
@@ -54,7 +59,9 @@ class ScheduledGeneration : public ScheduledTask {
   // Empty until admitted.
   std::vector<std::unique_ptr<GenerationSequence>> sequences_;
   int64_t live_sequences_;
-  int64_t prompt_computed_ = 0;
+  PrefixCache* prefixes_ = nullptr;  // null until admitted
+  int64_t prompt_computed_ = 0;      // or cached
+  int64_t prompt_cached_ = 0;
   int64_t chunk_ = 0;  // prompt tokens planned in this round
   std::vector<SampledToken> prompt_logprobs_;
   absl::Status prompt_status_;

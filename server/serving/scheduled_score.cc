@@ -23,7 +23,10 @@ int64_t ScheduledScore::kv_bytes() const {
   return bytes;
 }
 
-absl::Status ScheduledScore::Admit(InferenceEngine* engine) {
+absl::Status ScheduledScore::Admit(InferenceEngine* engine,
+                                   PrefixCache* prefixes) {
+  // Without success there is an error below, or another gave memory back.
+  static_cast<void>(prefixes->MakeRoom(kv_bytes()));
   POT_ASSIGN_OR_RETURN(auto model_cache,
                        engine->CreateCache(*task_->model, inputs()));
   if (has_second_lane()) {

@@ -24,7 +24,7 @@ class ScheduledScore : public ScheduledTask {
   int64_t queued_tokens() const override { return inputs(); }
   int64_t live_sequences() const override { return complete() ? 0 : 1; }
   int64_t kv_bytes() const override;
-  absl::Status Admit(InferenceEngine* engine) override;
+  absl::Status Admit(InferenceEngine* engine, PrefixCache* prefixes) override;
   // Lane 0 is the model, lane 1 the reference.
   void Plan(RoundPlan* plan) override;
   void Compute(int lane, absl::Span<const float> logits) override;

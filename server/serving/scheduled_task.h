@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "engine/inference_engine.h"
 #include "server/serving/generate_task.h"
+#include "server/serving/prefix_cache.h"
 #include "server/serving/round_plan.h"
 
 namespace pot {
@@ -35,12 +36,14 @@ class ScheduledTask {
   virtual int64_t queued_tokens() const = 0;
   // Sequences that have not ended.
   virtual int64_t live_sequences() const = 0;
-  // KV memory that Admit() reserves.
+  // KV memory that Admit() reserves when none of it is shared with others.
   virtual int64_t kv_bytes() const = 0;
 
-  // Reserves KV memory for everything to come. RESOURCE_EXHAUSTED, and nothing
-  // reserved, when there is not enough now.
-  virtual absl::Status Admit(InferenceEngine* engine) = 0;
+  // Reserves KV memory for everything to come, where there is less of it than
+  // needed in place of blocks of `prefixes`, which outlives the task's end.
+  // RESOURCE_EXHAUSTED, and nothing reserved, when there is not enough now.
+  virtual absl::Status Admit(InferenceEngine* engine,
+                             PrefixCache* prefixes) = 0;
 
   // False while whoever reads the results is behind.
   virtual bool ReadyForMore() const { return true; }

@@ -31,6 +31,9 @@ struct SchedulerOptions {
   // Bounds the rows of such a chunk that need logits for every token, (rows, V)
   // floats: score windows and prompt log-probabilities. At least one row.
   int64_t max_logit_bytes = 8 << 20;
+  // KV memory that prompts which were computed may take, for prompts that begin
+  // alike; 0: nothing is kept.
+  int64_t prefix_cache_bytes = 0;
   // Told to clients that are refused for now.
   absl::Duration retry_after = absl::Seconds(1);
   std::function<absl::Time()> now = &absl::Now;

@@ -44,6 +44,7 @@ TEST(ServerConfigTest, DefaultsListenOnLoopback) {
   EXPECT_EQ(config.listen, "127.0.0.1:8500");
   EXPECT_EQ(config.repository, "/models");
   EXPECT_EQ(config.kv_memory, int64_t{1} << 30);
+  EXPECT_EQ(config.prefix_cache, int64_t{256} << 20);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
   EXPECT_EQ(config.write_timeout, absl::Minutes(5));
   EXPECT_EQ(config.activations, ActivationMode::kAffine);

@@ -98,6 +98,7 @@ def server_cases():
       ("kv-memory", "1GB", "64MiB"), ("kv-memory", "-1MiB", "64MiB"),
       ("kv-memory", "99999999999GiB", "64MiB"), ("kv-memory", "12", "65536"),
       ("kv-memory", "0x10000", "64MiB"),
+      ("prefix-cache", "-1MiB", "64MiB"), ("prefix-cache", "half", "64MiB"),
       ("max-model-memory", "much", "64MiB"),
       ("max-message-size", "1GiB", "67108864"),
       ("max-waiting-tasks", "0", "[1, "), ("max-running-sequences", "0",

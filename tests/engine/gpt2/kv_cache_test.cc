@@ -1,6 +1,7 @@
 #include "engine/gpt2/kv_cache.h"
 
 #include <cstring>
+#include <memory>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -154,6 +155,132 @@ TEST(KvCacheTest, CopyFromTakesOverABeginning) {
   }
   EXPECT_EQ(to->CopyFrom(*from, 1).code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+// Fills block b of `cache` with `value`.
+void FillBlock(KvCache* cache, int64_t b, int value) {
+  constexpr size_t kPartBytes = 5 * KvCache::kBlockPositions * 2;
+  for (int64_t layer = 0; layer < 3; ++layer) {
+    for (int64_t head = 0; head < 2; ++head) {
+      std::memset(cache->KeyBlock(layer, head, b), value, kPartBytes);
+      std::memset(cache->ValueBlock(layer, head, b), value, kPartBytes);
+    }
+  }
+}
+
+int FirstByte(const KvCache& cache, int64_t b) {
+  return *static_cast<const uint8_t*>(cache.KeyBlock(1, 1, b));
+}
+
+class KvSharingTest : public testing::Test {
+ protected:
+  std::unique_ptr<KvCache> Create(int64_t positions,
+                                  int64_t shared_blocks = 0) {
+    auto cache = KvCache::Create(config_, KvType::kF16, positions, budget_,
+                                 shared_blocks);
+    EXPECT_TRUE(cache.ok()) << cache.status();
+    return cache.ok() ? *std::move(cache) : nullptr;
+  }
+  int64_t UsedBlocks() const {
+    EXPECT_EQ(budget_->used_bytes() % kBlockBytes, 0);
+    return budget_->used_bytes() / kBlockBytes;
+  }
+
+  static constexpr int64_t kBlockBytes = 3 * 2 * 16 * 10 * 2;
+  const Gpt2Config config_ = SmallConfig();
+  const std::shared_ptr<KvBudget> budget_ =
+      std::make_shared<KvBudget>(8 * kBlockBytes);
+};
+
+TEST_F(KvSharingTest, SharedBlocksCountOnce) {
+  auto from = Create(50);  // four blocks
+  EXPECT_EQ(UsedBlocks(), 4);
+  ASSERT_TRUE(from->Extend(40).ok());
+  EXPECT_EQ(UsedBlocks(), 4);
+  auto to = Create(50, 2);
+  EXPECT_EQ(UsedBlocks(), 6);
+  ASSERT_TRUE(to->CopyFrom(*from, 40).ok());
+  EXPECT_EQ(UsedBlocks(), 6);
+  for (int64_t b = 0; b < 2; ++b) EXPECT_EQ(to->block(b), from->block(b));
+  EXPECT_NE(to->block(2), from->block(2)) << "both go on writing to it";
+  ASSERT_TRUE(to->Extend(10).ok());
+  ASSERT_TRUE(from->Extend(10).ok());
+  EXPECT_EQ(UsedBlocks(), 6);
+  // What is shared stays with the one that is left.
+  from.reset();
+  EXPECT_EQ(UsedBlocks(), 4);
+  to.reset();
+  EXPECT_EQ(UsedBlocks(), 0);
+}
+
+TEST_F(KvSharingTest, MemoryReservedInVainGoesBack) {
+  const auto from = Create(32);
+  ASSERT_TRUE(from->Extend(32).ok());
+  const auto to = Create(50);
+  EXPECT_EQ(UsedBlocks(), 6);
+  ASSERT_TRUE(to->Adopt({from->block(0)}).ok());
+  EXPECT_EQ(to->length(), 16);
+  EXPECT_EQ(UsedBlocks(), 5);
+  // In place of a block of its own, which nobody else holds.
+  ASSERT_TRUE(to->Extend(20).ok());
+  EXPECT_EQ(UsedBlocks(), 5);
+  ASSERT_TRUE(to->Adopt({from->block(0), from->block(1)}).ok());
+  EXPECT_EQ(to->length(), 36);
+  EXPECT_EQ(UsedBlocks(), 4);
+  EXPECT_EQ(to->block(1), from->block(1));
+  ASSERT_TRUE(to->Extend(14).ok());
+  EXPECT_EQ(UsedBlocks(), 4);
+}
+
+TEST_F(KvSharingTest, NobodyWritesToWhatOthersHold) {
+  const auto from = Create(32), to = Create(32);
+  ASSERT_TRUE(from->Extend(32).ok());
+  FillBlock(from.get(), 0, 1);
+  FillBlock(from.get(), 1, 2);
+  ASSERT_TRUE(to->CopyFrom(*from, 32).ok());
+  EXPECT_EQ(UsedBlocks(), 2);
+  // Back into the shared blocks, and on from there.
+  to->Truncate(8);
+  ASSERT_TRUE(to->Extend(24).ok());
+  EXPECT_EQ(UsedBlocks(), 4);
+  EXPECT_EQ(FirstByte(*to, 0), 1) << "the positions before were copied";
+  FillBlock(to.get(), 0, 3);
+  FillBlock(to.get(), 1, 4);
+  EXPECT_EQ(FirstByte(*from, 0), 1);
+  EXPECT_EQ(FirstByte(*from, 1), 2);
+}
+
+TEST_F(KvSharingTest, PromisedBlocksThatDoNotComeAreAnErrorWithoutMemory) {
+  const auto cache = Create(50, 3);
+  const auto rest = Create(50), last = Create(32);
+  EXPECT_EQ(UsedBlocks(), 7);
+  ASSERT_TRUE(cache->Extend(32).ok());
+  EXPECT_EQ(UsedBlocks(), 8);
+  const absl::Status status = cache->Extend(1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("1920 bytes"));
+  EXPECT_EQ(cache->length(), 32);
+}
+
+TEST_F(KvSharingTest, RefusesWhatCannotBeShared) {
+  const auto cache = Create(40);
+  for (const int64_t shared : {int64_t{-1}, int64_t{3}}) {
+    EXPECT_EQ(KvCache::Create(config_, KvType::kF16, 40, budget_, shared)
+                  .status()
+                  .code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  auto longer = Create(48);
+  ASSERT_TRUE(longer->Extend(48).ok());
+  EXPECT_EQ(cache->Adopt({longer->block(0), longer->block(1), longer->block(2)})
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+  longer.reset();
+  auto other = KvCache::Create(config_, KvType::kF32, 16, budget_);
+  ASSERT_TRUE(other.ok() && (*other)->Extend(16).ok());
+  EXPECT_EQ(cache->Adopt({(*other)->block(0)}).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(cache->length(), 0);
 }
 
 TEST(KvCacheTest, FitsModelsOfItsShapeOnly) {

@@ -242,14 +242,15 @@ TEST_F(GenerationSchedulerTest, TasksBeyondAnyLimitAreRefused) {
   options.max_running_sequences = 3;
   Begin(options, KvBytes(32) * 2);
   const auto sink = NewSink();
-  // 33 positions take three blocks of 16; two sequences would fit, not three.
+  // 33 positions take three blocks of 16, of which the first is whole and
+  // shared: five, where there are four.
   auto task = MakeTask(sink, std::vector<int32_t>(30, 1), 4);
   task->n = task->best_of = 2;
   absl::Status status = scheduler_->Submit(std::move(task));
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_EQ(ReasonOf(status), "KV_MEMORY");
   EXPECT_FALSE(GetDetails(status)->retry_after.has_value());
-  EXPECT_THAT(status.message(), HasSubstr(std::to_string(2 * KvBytes(33))));
+  EXPECT_THAT(status.message(), HasSubstr(std::to_string(5 * KvBytes(16))));
   EXPECT_THAT(status.message(), HasSubstr(std::to_string(KvBytes(32) * 2)));
 
   task = MakeTask(sink, {1}, 1);

@@ -21,7 +21,9 @@ class WaitingTask : public ScheduledTask {
   int64_t queued_tokens() const override { return tokens_; }
   int64_t live_sequences() const override { return 1; }
   int64_t kv_bytes() const override { return 0; }
-  absl::Status Admit(InferenceEngine*) override { return absl::OkStatus(); }
+  absl::Status Admit(InferenceEngine*, PrefixCache*) override {
+    return absl::OkStatus();
+  }
   void Plan(RoundPlan*) override {}
   void Compute(int, absl::Span<const float>) override {}
   absl::Status Deliver(int, absl::Time) override { return absl::OkStatus(); }
