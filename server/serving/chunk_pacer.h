@@ -21,9 +21,9 @@ namespace pot {
 // machine changes nothing. Not thread-safe.
 class ChunkPacer {
  public:
-  // Granted whatever it takes, so that prompts get on; chunks beyond it are
-  // multiples of it (whole tiles of attention).
-  static constexpr int64_t kMinTokens = 16;
+  // Granted whatever it takes, so that prompts get on; longer chunks are
+  // multiples of it.
+  static constexpr int64_t kMinTokens = 8;
   // Steps with a chunk after which one goes without, to measure decoding anew.
   static constexpr int64_t kStepsBetweenMeasures = 64;
 

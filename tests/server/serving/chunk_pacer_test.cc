@@ -45,7 +45,7 @@ TEST_F(ChunkPacerTest, LeastChunkUntilTimesAreKnown) {
   EXPECT_EQ(Beside(1), ChunkPacer::kMinTokens);
   RecordTimes(1, 1, 0, 5 * kMs);
   EXPECT_EQ(Beside(1), ChunkPacer::kMinTokens);
-  EXPECT_EQ(ChunkPacer(10).ChunkTokens(&model_, {{&model_, 1}}), 10);
+  EXPECT_EQ(ChunkPacer(5).ChunkTokens(&model_, {{&model_, 1}}), 5);
 }
 
 TEST_F(ChunkPacerTest, ChunkTakesAsLongAsDecoding) {
@@ -53,8 +53,10 @@ TEST_F(ChunkPacerTest, ChunkTakesAsLongAsDecoding) {
   RecordTimes(1, 2, 16, 8 * kMs);  // 2 ms for 16 tokens
   EXPECT_EQ(Beside(2), 48);
   RecordTimes(9, 2, 48, 10 * kMs);  // 4 ms for 48: the more the cheaper
-  EXPECT_EQ(Beside(2), 64);         // 72, in whole tiles
-  RecordTimes(9, 2, 64, 66 * kMs);
+  EXPECT_EQ(Beside(2), 72);
+  RecordTimes(9, 2, 70, 13 * kMs);  // 7 ms for 70
+  EXPECT_EQ(Beside(2), 56) << "60, in steps of eight";
+  RecordTimes(9, 2, 56, 62 * kMs);
   EXPECT_EQ(Beside(2), ChunkPacer::kMinTokens);  // gets on, whatever it costs
 }
 
@@ -125,7 +127,7 @@ TEST_F(ChunkPacerTest, ARoundOfTwoModelsIsOneWait) {
   RecordTimes(9, 1, 0, 10 * kMs);
   pacer_.Record(&other_, 1, 0, 22 * kMs);
   pacer_.Record(&other_, 0, 100, 100 * kMs);
-  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}}), 16);
+  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}}), 8);
   EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}, {&other_, 1}}), 32);
 }
 
@@ -195,15 +197,15 @@ TEST(ChunkPacingTest, StreamIsNotStalledAndTokensAreTheSame) {
     const auto prompt = submit(std::vector<int32_t>(60, 70), 1);
     while (prompt->done == 0) scheduler.RunOnce();
     if (slow) {
-      // 10.25 ms go into the stream; 16 tokens as a start take 4 ms more, so
-      // 41 would fit, of which 32 fill whole tiles.
+      // 10.25 ms go into the stream; 8 tokens as a start take 2 ms more, so
+      // 41 would fit, and 40 are allowed.
       std::vector<int64_t> chunks;
       for (const StepReport& report : reports) {
         chunks.push_back(report.chunk_tokens);
         EXPECT_EQ(report.decode_sequences, 1);
         EXPECT_LE(report.duration, 2 * 10.25 * kMs);
       }
-      EXPECT_THAT(chunks, ElementsAre(16, 32, 12));
+      EXPECT_THAT(chunks, ElementsAre(8, 40, 12));
     }
     while (scheduler.RunOnce()) {
     }
