@@ -114,7 +114,7 @@ absl::Status KvCache::OwnBlocks(int64_t end) {
     if (exists && blocks_[b].use_count() == 1) continue;
     POT_ASSIGN_OR_RETURN(std::shared_ptr<KvBlock> own, NewBlock());
     if (exists) {
-      std::memcpy(own->data_.data(), data_[b], own->data_.size());
+      std::memcpy(own->data_.get(), data_[b], own->bytes());
     }
     SetBlock(b, std::move(own));
   }
@@ -122,7 +122,8 @@ absl::Status KvCache::OwnBlocks(int64_t end) {
 }
 
 absl::StatusOr<std::shared_ptr<KvBlock>> KvCache::NewBlock() {
-  const std::shared_ptr<KvBlock> block(new KvBlock(block_bytes()));
+  const std::shared_ptr<KvBlock> block(
+      new KvBlock(block_bytes(), budget_.get()));
   if (reserved_bytes_ >= block->bytes()) {
     reserved_bytes_ -= block->bytes();
   } else if (!budget_->TryReserve(block->bytes())) {
@@ -135,7 +136,7 @@ absl::StatusOr<std::shared_ptr<KvBlock>> KvCache::NewBlock() {
 }
 
 void KvCache::SetBlock(int64_t b, std::shared_ptr<KvBlock> block) {
-  uint8_t* const data = block->data_.data();
+  uint8_t* const data = block->data_.get();
   if (b == static_cast<int64_t>(blocks_.size())) {
     data_.resize(b + 1);
     blocks_.push_back(std::move(block));

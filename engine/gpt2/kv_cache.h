@@ -11,7 +11,7 @@
 #include "absl/types/span.h"
 #include "engine/base/mutex.h"
 #include "engine/gpt2/gpt2_config.h"
-#include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/huge_page_buffer.h"
 
 namespace pot {
 
@@ -29,11 +29,14 @@ class KvBudget {
   // False, and nothing taken, when `bytes` are not free.
   bool TryReserve(int64_t bytes);
   void Release(int64_t bytes);
+  // Where the memory comes from.
+  HugePageSlots& slots() { return slots_; }
 
  private:
   const int64_t capacity_;
   mutable Mutex mutex_;
   int64_t used_ ABSL_GUARDED_BY(mutex_) = 0;
+  HugePageSlots slots_;
 };
 
 // Keys and values of kBlockPositions consecutive positions. Many caches may
@@ -45,13 +48,16 @@ class KvBlock {
   KvBlock(const KvBlock&) = delete;
   KvBlock& operator=(const KvBlock&) = delete;
 
-  int64_t bytes() const { return static_cast<int64_t>(data_.size()); }
+  int64_t bytes() const { return bytes_; }
 
  private:
   friend class KvCache;
-  explicit KvBlock(int64_t bytes) : data_(bytes) {}
+  // Throws std::bad_alloc.
+  KvBlock(int64_t bytes, KvBudget* budget)
+      : bytes_(bytes), data_(budget->slots().Take(bytes)) {}
 
-  AlignedBuffer<uint8_t> data_;
+  const int64_t bytes_;
+  const std::shared_ptr<uint8_t> data_;
   std::shared_ptr<KvBudget> budget_;  // null: none was taken of it
 };
 

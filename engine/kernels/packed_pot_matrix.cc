@@ -33,7 +33,7 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
       group_size_(matrix.granularity().GroupSize(cols_)),
       one_scale_(matrix.granularity().kind == Granularity::Kind::kTensor) {
   const int64_t vectors = num_blocks_ * groups_per_row_;
-  codes_ = AlignedBuffer<uint8_t>(num_blocks_ * BlockBytes());
+  codes_ = HugePageBuffer<uint8_t>(num_blocks_ * BlockBytes());
   scales_ = AlignedBuffer<float>((one_scale_ ? 1 : vectors) * kBlockOutputs);
   if (one_scale_) {
     std::fill_n(scales_.data(), kBlockOutputs, matrix.Scale(0, 0));

@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/huge_page_buffer.h"
 #include "engine/quant/pot_matrix.h"
 
 namespace pot {
@@ -73,7 +74,7 @@ class PackedPotMatrix {
   int64_t rows_, cols_, num_blocks_, padded_cols_, groups_per_row_, group_size_;
   // A whole tensor's single scale is kept once, 64 times over.
   bool one_scale_;
-  AlignedBuffer<uint8_t> codes_;
+  HugePageBuffer<uint8_t> codes_;
   AlignedBuffer<float> scales_;
   AlignedBuffer<int32_t> level_sums_;
   AlignedBuffer<int64_t> wide_level_sums_;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
 #include "engine/inference_engine.h"
+#include "engine/kernels/huge_page_buffer.h"
 #include "tests/bench/generation.h"
 #include "tests/bench/onednn_matmul.h"
 #include "tests/bench/sections.h"
@@ -96,14 +98,15 @@ absl::Status MeasureGemv(const BenchOptions& options, int threads,
   Products products(matrices, 1, &pool);
 
   // As many bytes as the matrices hold, codes and scales and sums, in as many
-  // parts.
-  std::vector<std::vector<uint64_t>> bytes;
+  // parts, on pages of the same kind.
+  std::vector<HugePageBuffer<uint64_t>> bytes;
   for (const Linear* matrix : matrices) {
-    bytes.emplace_back(matrix->resident_bytes() / 8, 1);
+    bytes.emplace_back(matrix->resident_bytes() / 8);
+    std::fill_n(bytes.back().data(), bytes.back().size(), 1);
   }
   volatile uint64_t sink = 0;
   const auto floor = [&] {
-    for (const std::vector<uint64_t>& part : bytes) {
+    for (const HugePageBuffer<uint64_t>& part : bytes) {
       pool.ParallelFor(part.size(), 512, [&](size_t begin, size_t end) {
         sink = ReadAll(part.data() + begin, end - begin);
       });

@@ -1,0 +1,163 @@
+#include "engine/kernels/huge_page_buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "engine/base/mutex.h"
+
+namespace pot {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kMinArena = 2 * kHugePage;
+constexpr size_t kAlignment = 64;
+
+size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Zeroed memory in whole huge pages.
+class Pages {
+ public:
+  // `size`: a multiple of kHugePage.
+  explicit Pages(size_t size) : size_(size) {
+    // One huge page more, so that an aligned part of `size` is inside.
+    const size_t mapped = size + kHugePage;
+    void* const memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    auto* const begin = static_cast<uint8_t*>(memory);
+    const size_t before =
+        RoundUp(reinterpret_cast<uintptr_t>(begin), kHugePage) -
+        reinterpret_cast<uintptr_t>(begin);
+    base_ = begin + before;
+    if (before > 0) munmap(begin, before);
+    munmap(base_ + size, kHugePage - before);
+    // A wish: without it, or where it is not granted, pages are small.
+    madvise(base_, size, MADV_HUGEPAGE);
+  }
+  ~Pages() { munmap(base_, size_); }
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+
+  uint8_t* base() const { return base_; }
+  size_t size() const { return size_; }
+
+ private:
+  const size_t size_;
+  uint8_t* base_;
+};
+
+// Handed out from front to back.
+class Arena {
+ public:
+  explicit Arena(size_t size) : pages_(size) {}
+
+  // Null when the rest is too small.
+  void* Take(size_t bytes) {
+    if (bytes > pages_.size() - used_) return nullptr;
+    void* const memory = pages_.base() + used_;
+    used_ += RoundUp(bytes, kAlignment);
+    return memory;
+  }
+
+ private:
+  const Pages pages_;
+  size_t used_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<void> AllocateOnHugePages(size_t bytes) {
+  static Mutex mutex;
+  // The arena that still has room; alive as long as one of its buffers.
+  static std::weak_ptr<Arena> last;
+  if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+  MutexLock lock(&mutex);
+  std::shared_ptr<Arena> arena = last.lock();
+  void* memory = arena == nullptr ? nullptr : arena->Take(bytes);
+  if (memory == nullptr) {
+    arena =
+        std::make_shared<Arena>(std::max(kMinArena, RoundUp(bytes, kHugePage)));
+    memory = arena->Take(bytes);
+    last = arena;
+  }
+  return std::shared_ptr<void>(std::move(arena), memory);
+}
+
+// Slabs of slots of one size.
+class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
+ public:
+  std::shared_ptr<uint8_t> Take(size_t bytes) {
+    if (bytes > SIZE_MAX / 2 / kSlotsPerSlab) throw std::bad_alloc();
+    const size_t slot_bytes = RoundUp(std::max<size_t>(bytes, 1), kAlignment);
+    Slab* slab;
+    uint8_t* memory;
+    {
+      MutexLock lock(&mutex_);
+      slab = SlabWithRoom(slot_bytes);
+      memory = slab->free.back();
+      slab->free.pop_back();
+    }
+    // Its pages may have been another's.
+    std::memset(memory, 0, bytes);
+    return std::shared_ptr<uint8_t>(
+        memory, [pool = shared_from_this(), slab](uint8_t* slot) {
+          pool->GiveBack(slab, slot);
+        });
+  }
+
+ private:
+  static constexpr size_t kSlotsPerSlab = 8;  // at least
+
+  struct Slab {
+    Slab(size_t bytes, size_t slot_size) : pages(bytes), slot_bytes(slot_size) {
+      slots = bytes / slot_size;
+      free.reserve(slots);  // giving back never allocates
+      for (size_t i = slots; i-- > 0;) {
+        free.push_back(pages.base() + i * slot_size);
+      }
+    }
+
+    const Pages pages;
+    const size_t slot_bytes;
+    size_t slots;
+    std::vector<uint8_t*> free;
+  };
+
+  Slab* SlabWithRoom(size_t slot_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const auto& slab : slabs_) {
+      if (slab->slot_bytes == slot_bytes && !slab->free.empty()) {
+        return slab.get();
+      }
+    }
+    slabs_.push_back(std::make_unique<Slab>(
+        RoundUp(kSlotsPerSlab * slot_bytes, kHugePage), slot_bytes));
+    return slabs_.back().get();
+  }
+
+  void GiveBack(Slab* slab, uint8_t* slot) {
+    MutexLock lock(&mutex_);
+    slab->free.push_back(slot);
+    if (slab->free.size() < slab->slots) return;
+    slabs_.erase(std::find_if(
+        slabs_.begin(), slabs_.end(),
+        [slab](const auto& other) { return other.get() == slab; }));
+  }
+
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Slab>> slabs_ ABSL_GUARDED_BY(mutex_);
+};
+
+HugePageSlots::HugePageSlots() : pool_(std::make_shared<Pool>()) {}
+HugePageSlots::~HugePageSlots() = default;
+
+std::shared_ptr<uint8_t> HugePageSlots::Take(size_t bytes) {
+  return pool_->Take(bytes);
+}
+
+}  // namespace pot
