@@ -4,6 +4,9 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -191,6 +194,84 @@ TEST_F(PrefixCacheTest, ModelsThatAreGoneLeaveNothing) {
   cache_->DropUnloaded();
   EXPECT_EQ(cache_->bytes(), 2 * BlockBytes());
   EXPECT_EQ(Found(Count(0, 32)), 2);
+}
+
+// A number that tells what `tokens` begin with, block by block.
+int Digest(const Tokens& tokens, int64_t block) {
+  uint32_t digest = 17;
+  for (int64_t i = 0; i < (block + 1) * 16; ++i) {
+    digest = digest * 31 + static_cast<uint32_t>(tokens[i]);
+  }
+  return static_cast<int>(digest >> 24);
+}
+
+TEST_F(PrefixCacheTest, AnyUseKeepsToTheBudgetAndToTheTokens) {
+  Begin(7);
+  std::mt19937 random(5);
+  const auto below = [&](int bound) {
+    return static_cast<int>(random() % static_cast<uint32_t>(bound));
+  };
+  struct Running {
+    Tokens tokens;
+    std::unique_ptr<KvCache> cache;
+  };
+  std::vector<Running> running;
+  int64_t found = 0, admitted = 0;
+  for (int step = 0; step < 3000; ++step) {
+    if (!running.empty() && below(3) == 0) {
+      running.erase(running.begin() + below(static_cast<int>(running.size())));
+    }
+    // Few beginnings, each of up to four blocks.
+    Tokens tokens;
+    const int blocks = 1 + below(4);
+    for (int b = 0; b < blocks; ++b) {
+      tokens = std::move(tokens) + Count(100 * below(2), 16);
+    }
+    const PrefixCache::Blocks cached = cache_->Find(model_, tokens);
+    const int64_t shared = static_cast<int64_t>(cached.size());
+    int64_t held = 0;  // by anybody but the cache alone
+    {
+      std::set<const KvBlock*> distinct;
+      for (const Running& r : running) {
+        for (int64_t b = 0; b < r.cache->length() / 16; ++b) {
+          distinct.insert(r.cache->block(b).get());
+        }
+      }
+      for (const auto& block : cached) distinct.insert(block.get());
+      held = static_cast<int64_t>(distinct.size());
+    }
+    const bool room = cache_->MakeRoom((blocks - shared) * BlockBytes());
+    ASSERT_EQ(room, held + blocks - shared <= kBudgetBlocks);
+    if (!room) continue;
+    auto created = KvCache::Create(model_->config(), model_->kv_type,
+                                   blocks * 16, budget_, shared);
+    ASSERT_TRUE(created.ok()) << created.status();
+    KvCache& cache = **created;
+    ASSERT_TRUE(cache.Adopt(cached).ok());
+    ASSERT_TRUE(cache.Extend(blocks * 16 - cache.length()).ok());
+    for (int64_t b = 0; b < blocks; ++b) {
+      auto* key = static_cast<uint8_t*>(cache.KeyBlock(0, 0, b));
+      if (b >= shared) *key = static_cast<uint8_t>(Digest(tokens, b));
+      ASSERT_EQ(*key, Digest(tokens, b));
+    }
+    if (below(4) != 0) cache_->Insert(model_, tokens, &cache);
+    found += shared;
+    ++admitted;
+    running.push_back({std::move(tokens), *std::move(created)});
+    for (const Running& r : running) {
+      const KvCache& whole = *r.cache;
+      for (int64_t b = 0; b < whole.length() / 16; ++b) {
+        ASSERT_EQ(*static_cast<const uint8_t*>(whole.KeyBlock(0, 0, b)),
+                  Digest(r.tokens, b));
+      }
+    }
+    ASSERT_LE(cache_->bytes(), 7 * BlockBytes());
+    ASSERT_LE(UsedBlocks(), kBudgetBlocks);
+  }
+  EXPECT_GT(found, 500);
+  EXPECT_GT(admitted, 1000);
+  running.clear();
+  EXPECT_EQ(budget_->used_bytes(), cache_->bytes());
 }
 
 TEST_F(PrefixCacheTest, FloatModelsAreNotCached) {
