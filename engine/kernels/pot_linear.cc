@@ -194,7 +194,8 @@ class PotLinear : public Linear {
   void ForwardBlock(const QuantizedRows& a, int64_t row, int count,
                     int64_t block, float* y) const {
     alignas(64) int32_t acc[kMaxDotRows * kBlock];
-    alignas(64) float sums[kMaxDotRows * kBlock] = {};
+    alignas(64) float sums[kMaxDotRows * kBlock];
+    std::fill_n(sums, count * kBlock, 0.0f);
     // Asked for now, wanted when the block's codes have gone by.
     for (int64_t n = 0; n < kBlock; n += 16) {
       __builtin_prefetch(weights_.Scales(block, 0) + n);
