@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kBlock = KvCache::kBlockPositions;
 static_assert(kBlock == kAttentionBlock);
 
-// Parts of blocks that memory is asked for ahead of their use.
-constexpr int64_t kPrefetchParts = 2;
+// How many parts of blocks ahead of its use a part is fetched.
+constexpr int64_t kFetchedAhead = 2;
 
 // One tile and some consecutive heads. Their keys of one block lie behind each
 // other, so going through all heads of a block, then through the next block,
@@ -49,11 +49,11 @@ class HeadsAttention {
   void ScoreKeys(const float* queries) const {
     const float root = std::sqrt(static_cast<float>(d_));
     for (int64_t part = 0; part < blocks_ * num_heads_; ++part) {
-      PrefetchAhead(part, [this](int64_t p) { return Keys(p); });
       const int64_t head = part % num_heads_;
       const int64_t begin = part / num_heads_ * kBlock;
       const int64_t i = FirstRowAt(begin);
       Score(queries + i * 3 * C_ + head * d_, tile_.rows - i, Keys(part), root,
+            IsAhead(part) ? Keys(part + kFetchedAhead) : nullptr,
             ScoreRow(head, i) + begin);
     }
   }
@@ -64,7 +64,8 @@ class HeadsAttention {
       std::fill_n(attended + i * C_, num_heads_ * d_, 0.0f);
     }
     for (int64_t part = 0; part < blocks_ * num_heads_; ++part) {
-      PrefetchAhead(part, [this](int64_t p) { return Values(p); });
+      const T* const next =
+          IsAhead(part) ? Values(part + kFetchedAhead) : nullptr;
       const int64_t head = part % num_heads_;
       const int64_t begin = part / num_heads_ * kBlock;
       float* const sums = attended + head * d_;
@@ -72,46 +73,39 @@ class HeadsAttention {
       int64_t i = FirstRowAt(begin);
       for (; i < tile_.rows && Position(i) + 1 < begin + kBlock; ++i) {
         Mix(ScoreRow(head, i) + begin, 1, Values(part), Position(i) + 1 - begin,
-            sums + i * C_);
+            nullptr, sums + i * C_);
       }
       if (i < tile_.rows) {
         Mix(ScoreRow(head, i) + begin, tile_.rows - i, Values(part), kBlock,
-            sums + i * C_);
+            next, sums + i * C_);
       }
     }
   }
 
   void Score(const float* queries, int64_t rows, const T* keys, float root,
-             float* scores) const {
+             const T* next, float* scores) const {
     if constexpr (std::is_same_v<T, float>) {
-      kernels_.score_keys_f32(queries, 3 * C_, rows, keys, d_, root, scores,
-                              blocks_ * kBlock);
+      kernels_.score_keys_f32(queries, 3 * C_, rows, keys, d_, root, next,
+                              scores, blocks_ * kBlock);
     } else {
-      kernels_.score_keys_f16(queries, 3 * C_, rows, keys, d_, root, scores,
-                              blocks_ * kBlock);
+      kernels_.score_keys_f16(queries, 3 * C_, rows, keys, d_, root, next,
+                              scores, blocks_ * kBlock);
     }
   }
 
   void Mix(const float* weights, int64_t rows, const T* values, int64_t count,
-           float* sums) const {
+           const T* next, float* sums) const {
     if constexpr (std::is_same_v<T, float>) {
       kernels_.mix_values_f32(weights, blocks_ * kBlock, rows, values, d_,
-                              count, sums, C_);
+                              count, next, sums, C_);
     } else {
       kernels_.mix_values_f16(weights, blocks_ * kBlock, rows, values, d_,
-                              count, sums, C_);
+                              count, next, sums, C_);
     }
   }
 
-  template <typename PartAt>
-  void PrefetchAhead(int64_t part, PartAt part_at) const {
-    if (part + kPrefetchParts >= blocks_ * num_heads_) return;
-    const char* const bytes =
-        reinterpret_cast<const char*>(part_at(part + kPrefetchParts));
-    const int64_t size = kBlock * d_ * static_cast<int64_t>(sizeof(T));
-    for (int64_t line = 0; line < size; line += 64) {
-      __builtin_prefetch(bytes + line);
-    }
+  bool IsAhead(int64_t part) const {
+    return part + kFetchedAhead < blocks_ * num_heads_;
   }
 
   // Part p: head p % num_heads of block p / num_heads.

@@ -71,21 +71,26 @@ struct KernelTable {
                               ActivationMode mode, int8_t* a);
   // Attention over one block of kAttentionBlock cached positions, fp16 or fp32.
   // scores[r][t] = dot(queries[r], key t) / root, in the order of dot, for
-  // r < rows and every t of the block, filled or not. keys: (d, block).
+  // r < rows and every t of the block, filled or not. keys: (d, block). `next`,
+  // here and below, is a part of the cache of the same size that is wanted soon
+  // and is fetched meanwhile; null: none.
   void (*score_keys_f16)(const float* queries, int64_t query_stride,
                          int64_t rows, const uint16_t* keys, int64_t d,
-                         float root, float* scores, int64_t score_stride);
+                         float root, const void* next, float* scores,
+                         int64_t score_stride);
   void (*score_keys_f32)(const float* queries, int64_t query_stride,
                          int64_t rows, const float* keys, int64_t d, float root,
-                         float* scores, int64_t score_stride);
+                         const void* next, float* scores, int64_t score_stride);
   // sums[r] += weights[r][t] * value t for r < rows, one t < count after the
   // other. values: (block, d), sums: (rows, d).
   void (*mix_values_f16)(const float* weights, int64_t weight_stride,
                          int64_t rows, const uint16_t* values, int64_t d,
-                         int64_t count, float* sums, int64_t sum_stride);
+                         int64_t count, const void* next, float* sums,
+                         int64_t sum_stride);
   void (*mix_values_f32)(const float* weights, int64_t weight_stride,
                          int64_t rows, const float* values, int64_t d,
-                         int64_t count, float* sums, int64_t sum_stride);
+                         int64_t count, const void* next, float* sums,
+                         int64_t sum_stride);
   // IEEE 754 half precision, round to nearest even. NaNs become quiet and keep
   // their sign and leading payload bits.
   void (*float_to_half)(const float* x, int64_t count, uint16_t* half);

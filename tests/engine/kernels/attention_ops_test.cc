@@ -26,10 +26,10 @@ class AttentionOpsTest : public KernelTableTest {
     if (half) {
       const std::vector<uint16_t> halves = ToHalf(keys);
       table().score_keys_f16(queries.data(), stride, rows, halves.data(), d,
-                             root, scores.data(), kStride);
+                             root, halves.data(), scores.data(), kStride);
     } else {
       table().score_keys_f32(queries.data(), stride, rows, keys.data(), d, root,
-                             scores.data(), kStride);
+                             nullptr, scores.data(), kStride);
     }
     return scores;
   }
@@ -100,9 +100,11 @@ TEST_P(AttentionOpsTest, ValuesAreMixedOneAfterTheOther) {
           }
         }
         table().mix_values_f16(weights.data(), kWeightStride, rows,
-                               halves.data(), d, count, f16.data(), stride);
+                               halves.data(), d, count, halves.data(),
+                               f16.data(), stride);
         table().mix_values_f32(weights.data(), kWeightStride, rows,
-                               values.data(), d, count, f32.data(), stride);
+                               values.data(), d, count, nullptr, f32.data(),
+                               stride);
         EXPECT_EQ(BitsOf(f16), BitsOf(expected)) << d << " " << rows;
         EXPECT_EQ(BitsOf(f32), BitsOf(expected)) << d << " " << rows;
       }

@@ -211,9 +211,10 @@ TEST_P(FloatOpsTest, EveryHalfConvertsExactlyAndBack) {
   // vectors, and by a head size that makes tails of all.
   const float one = 1.0f;
   std::vector<float> x(halves.size(), -0.0f), tails(halves.size(), -0.0f);
-  table().mix_values_f16(&one, 1, 1, halves.data(), 65536, 1, x.data(), 65536);
+  table().mix_values_f16(&one, 1, 1, halves.data(), 65536, 1, nullptr, x.data(),
+                         65536);
   for (size_t i = 0; i < halves.size(); i += 8) {
-    table().mix_values_f16(&one, 1, 1, halves.data() + i, 8, 1,
+    table().mix_values_f16(&one, 1, 1, halves.data() + i, 8, 1, nullptr,
                            tails.data() + i, 8);
   }
   EXPECT_EQ(BitsOf(tails), BitsOf(x));

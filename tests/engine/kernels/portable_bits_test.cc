@@ -253,18 +253,18 @@ TEST_P(PortableBitsTest, Attention) {
 
       std::vector<float> scores(rows * block);
       table().score_keys_f32(queries.data(), d, rows, cached.data(), d, 8.1f,
-                             scores.data(), block);
+                             nullptr, scores.data(), block);
       digest.Add(scores);
       table().score_keys_f16(queries.data(), d, rows, halves.data(), d, 8.1f,
-                             scores.data(), block);
+                             nullptr, scores.data(), block);
       digest.Add(scores);
 
       std::vector<float> sums = SpreadFloats(rows * d, -30, 3, 200);
       table().mix_values_f32(scores.data(), block, rows, cached.data(), d,
-                             block - 3, sums.data(), d);
+                             block - 3, nullptr, sums.data(), d);
       digest.Add(sums);
       table().mix_values_f16(scores.data(), block, rows, halves.data(), d,
-                             block, sums.data(), d);
+                             block, nullptr, sums.data(), d);
       digest.Add(sums);
     }
   }
