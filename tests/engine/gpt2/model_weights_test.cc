@@ -177,7 +177,7 @@ TEST(LoadFloatModelTest, BadModelsAreRefused) {
               m->tensors[std::string("a\n\x01", 3)] =
                   m->tensors["transformer.ln_f.bias"];
             },
-            "\"a\\n\\x01\""},
+            "\"a\\n\\001\""},
            {"tensor of a layer too many",
             [](EditableModel* m) {
               SetConfig(m, "\"n_layer\": 3", "\"n_layer\": 2");
