@@ -128,6 +128,27 @@ TEST_F(InferenceTest, ThePickedSeedRepeatsTheText) {
   EXPECT_EQ(first.sequences(0).text(), second.sequences(0).text());
 }
 
+TEST_F(InferenceTest, UsageTellsWhatOfThePromptWasCached) {
+  ServerConfig config = TinyServerConfig();
+  config.prefix_cache = int64_t{1} << 20;
+  StartServer(config, /*load=*/true);
+  v1::GenerateRequest request = Request("");
+  for (int i = 0; i < 40; ++i) request.mutable_token_ids()->add_ids(60 + i % 9);
+  request.mutable_stopping()->set_max_new_tokens(5);
+  v1::GenerateResponse answers[2];
+  for (v1::GenerateResponse& answer : answers) {
+    grpc::ClientContext context;
+    const grpc::Status status = stub_->Generate(&context, request, &answer);
+    ASSERT_TRUE(status.ok()) << Describe(status);
+    EXPECT_EQ(answer.summary().usage().prompt_tokens(), 40);
+  }
+  // Two whole blocks of 16 positions.
+  EXPECT_EQ(answers[0].summary().usage().cached_prompt_tokens(), 0);
+  EXPECT_EQ(answers[1].summary().usage().cached_prompt_tokens(), 32);
+  EXPECT_EQ(answers[0].sequences(0).DebugString(),
+            answers[1].sequences(0).DebugString());
+}
+
 TEST_F(InferenceTest, ScoreAgreesWithTheLogprobsOfThePrompt) {
   v1::GenerateRequest generate = Request("the dog sleeps");
   generate.mutable_output()->set_prompt_logprobs(1);
