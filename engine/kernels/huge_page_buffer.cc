@@ -15,7 +15,8 @@ namespace pot {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kMinArena = 2 * kHugePage;
+// Pages that nobody has written to take no memory.
+constexpr size_t kMinArena = 16 * kHugePage;
 constexpr size_t kAlignment = 64;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }

@@ -1,6 +1,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -80,6 +81,8 @@ class Client {
     for (int i = 0; i < 6000; ++i) {
       grpc::ClientContext context;
       context.set_wait_for_ready(true);
+      context.set_deadline(std::chrono::system_clock::now() +
+                           std::chrono::seconds(60));
       v1::GetModelResponse response;
       POT_RETURN_IF_ERROR(
           FromGrpc(models_->GetModel(&context, request, &response)));
