@@ -55,6 +55,8 @@ class Client {
     generate.mutable_stopping()->set_ignore_eos(true);
     generate.mutable_output()->set_return_token_ids(true);
     grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::minutes(5));
     const auto reader = inference_->GenerateStream(&context, request);
     std::vector<double> seconds;
     int64_t tokens = 0;
