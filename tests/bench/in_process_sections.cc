@@ -87,6 +87,27 @@ double Total(const std::vector<double>& seconds) {
   return std::accumulate(seconds.begin(), seconds.end(), 0.0);
 }
 
+// A generation, and the length from which its steps are timed.
+struct TimedGeneration {
+  Generation* generation;
+  int64_t length;
+};
+
+// Median seconds of a step of either; they take turns, `steps` at a time.
+absl::StatusOr<std::pair<double, double>> PairedStepSeconds(
+    TimedGeneration first, TimedGeneration second, int64_t steps,
+    int repetitions) {
+  absl::Status status;
+  const auto run = [&](const TimedGeneration& timed) {
+    timed.generation->Truncate(timed.length);
+    status.Update(timed.generation->TimeSteps(steps).status());
+  };
+  const auto [first_seconds, second_seconds] = PairedMedianSeconds(
+      repetitions, [&] { run(first); }, [&] { run(second); });
+  POT_RETURN_IF_ERROR(status);
+  return std::make_pair(first_seconds / steps, second_seconds / steps);
+}
+
 }  // namespace
 
 absl::Status MeasureGemv(const BenchOptions& options, int threads,
@@ -196,17 +217,10 @@ absl::Status MeasureContext(const BenchOptions& options, int threads,
   constexpr int64_t kNear = 128 - kSteps / 2, kFar = 1000 - kSteps / 2;
   POT_RETURN_IF_ERROR(near.Prefill(kNear));
   POT_RETURN_IF_ERROR(far.Prefill(kFar));
-  std::vector<double> near_seconds, far_seconds;
-  for (int i = 0; i <= 4 * options.repetitions; ++i) {
-    near.Truncate(kNear);
-    far.Truncate(kFar);
-    POT_ASSIGN_OR_RETURN(const auto near_steps, near.TimeSteps(kSteps));
-    POT_ASSIGN_OR_RETURN(const auto far_steps, far.TimeSteps(kSteps));
-    if (i == 0) continue;
-    near_seconds.push_back(Total(near_steps) / kSteps);
-    far_seconds.push_back(Total(far_steps) / kSteps);
-  }
-  const double at_128 = Median(near_seconds), at_1000 = Median(far_seconds);
+  POT_ASSIGN_OR_RETURN(const auto step_seconds,
+                       PairedStepSeconds({&near, kNear}, {&far, kFar}, kSteps,
+                                         4 * options.repetitions));
+  const auto [at_128, at_1000] = step_seconds;
   report->Add(
       {"context.ratio_1000_vs_128",
        threads,
@@ -287,17 +301,10 @@ absl::Status MeasureBatch(const BenchOptions& options, int threads,
                                                           kSequences, 256));
   POT_RETURN_IF_ERROR(one.Prefill(64));
   POT_RETURN_IF_ERROR(many.Prefill(64));
-  std::vector<double> one_seconds, many_seconds;
-  for (int i = 0; i <= options.repetitions; ++i) {
-    one.Truncate(64);
-    many.Truncate(64);
-    POT_ASSIGN_OR_RETURN(const auto one_steps, one.TimeSteps(kSteps));
-    POT_ASSIGN_OR_RETURN(const auto many_steps, many.TimeSteps(kSteps));
-    if (i == 0) continue;
-    one_seconds.push_back(Total(one_steps) / kSteps);
-    many_seconds.push_back(Total(many_steps) / kSteps);
-  }
-  const double alone = Median(one_seconds), together = Median(many_seconds);
+  POT_ASSIGN_OR_RETURN(
+      const auto step_seconds,
+      PairedStepSeconds({&one, 64}, {&many, 64}, kSteps, options.repetitions));
+  const auto [alone, together] = step_seconds;
   report->Add({"batch.ratio_16_vs_1",
                threads,
                kSequences * alone / together,

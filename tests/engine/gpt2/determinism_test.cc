@@ -37,20 +37,8 @@ std::ostream& operator<<(std::ostream& out, const Circumstances& c) {
              << " threads, chunks of " << c.chunk;
 }
 
-std::unique_ptr<KvCache> MustCreateCache(const ModelWeights& weights) {
-  auto cache = KvCache::Create(
-      weights.config, KvType::kF16, weights.config.n_positions,
-      std::make_shared<KvBudget>(std::numeric_limits<int64_t>::max()));
-  EXPECT_TRUE(cache.ok()) << cache.status();
-  return *std::move(cache);
-}
-
-std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size,
-                                  std::mt19937* random) {
-  std::uniform_int_distribution<int32_t> token(0, vocab_size - 1);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& t : tokens) t = token(*random);
-  return tokens;
+std::unique_ptr<KvCache> MakeCache(const ModelWeights& weights) {
+  return MustCreateCache(weights, KvType::kF16, weights.config.n_positions);
 }
 
 // Sequences that come, grow by tokens of any kind and go.
@@ -59,7 +47,7 @@ class Neighbours {
   Neighbours(const ModelWeights& weights, int count, uint32_t seed)
       : config_(weights.config), random_(seed), tokens_(count) {
     for (int i = 0; i < count; ++i) {
-      caches_.push_back(MustCreateCache(weights));
+      caches_.push_back(MakeCache(weights));
     }
   }
 
@@ -99,7 +87,7 @@ std::vector<uint64_t> ChecksumsOf(const ModelWeights& weights,
   ForwardScratch scratch;
   std::vector<float> logits;
   Neighbours neighbours(weights, c.batch - 1, c.seed);
-  const auto cache = MustCreateCache(weights);
+  const auto cache = MakeCache(weights);
   std::vector<uint64_t> checksums;
   // Returns the likeliest token after `tokens`.
   const auto step = [&](absl::Span<const int32_t> tokens) {

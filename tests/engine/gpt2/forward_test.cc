@@ -14,23 +14,6 @@ namespace {
 using Logits = ForwardSpan::Logits;
 using testing::HasSubstr;
 
-std::unique_ptr<KvCache> MustCreateCache(const ModelWeights& weights,
-                                         KvType type, int64_t positions) {
-  auto cache = KvCache::Create(
-      weights.config, type, positions,
-      std::make_shared<KvBudget>(std::numeric_limits<int64_t>::max()));
-  EXPECT_TRUE(cache.ok()) << cache.status();
-  return *std::move(cache);
-}
-
-std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size,
-                                  std::mt19937* random) {
-  std::uniform_int_distribution<int32_t> token(0, vocab_size - 1);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& t : tokens) t = token(*random);
-  return tokens;
-}
-
 // Feeds `tokens` in chunks to a fresh cache, each chunk at a random place of a
 // batch of `batch` sequences of random history and length. Returns the logits
 // of all tokens.

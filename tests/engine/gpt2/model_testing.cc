@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <utility>
 
 #include "engine/base/file.h"
@@ -115,6 +116,23 @@ void EditableModel::Rename(const std::string& from, const std::string& to) {
   auto node = tensors.extract(from);
   node.key() = to;
   tensors.insert(std::move(node));
+}
+
+std::unique_ptr<KvCache> MustCreateCache(const ModelWeights& weights,
+                                         KvType type, int64_t positions) {
+  auto cache = KvCache::Create(
+      weights.config, type, positions,
+      std::make_shared<KvBudget>(std::numeric_limits<int64_t>::max()));
+  EXPECT_TRUE(cache.ok()) << cache.status();
+  return *std::move(cache);
+}
+
+std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size,
+                                  std::mt19937* random) {
+  std::uniform_int_distribution<int32_t> token(0, vocab_size - 1);
+  std::vector<int32_t> tokens(count);
+  for (int32_t& t : tokens) t = token(*random);
+  return tokens;
 }
 
 }  // namespace pot

@@ -4,11 +4,13 @@
 
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "engine/checkpoint/safetensors.h"
+#include "engine/gpt2/kv_cache.h"
 #include "engine/gpt2/model_weights.h"
 #include "engine/gpt2/quantize_model.h"
 
@@ -67,6 +69,13 @@ struct EditableModel {
   void Write(const std::string& directory) const;
   void Rename(const std::string& from, const std::string& to);
 };
+
+// A cache with a budget of its own that never runs out.
+std::unique_ptr<KvCache> MustCreateCache(const ModelWeights& weights,
+                                         KvType type, int64_t positions);
+
+std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size,
+                                  std::mt19937* random);
 
 }  // namespace pot
 
