@@ -19,6 +19,8 @@ add_library(pot_openmp INTERFACE)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT POT_SANITIZE MATCHES "thread")
   find_package(OpenMP REQUIRED COMPONENTS CXX)
   target_link_libraries(pot_openmp INTERFACE OpenMP::OpenMP_CXX)
+else()
+  target_compile_options(pot_openmp INTERFACE -Wno-unknown-pragmas)
 endif()
 
 # Debian's dnnl-config.cmake asks for OpenCL, which the CPU library does not
