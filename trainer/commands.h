@@ -17,6 +17,9 @@ void AddEvalCommand(CLI::App* app, absl::Status* result);
 // init --size gpt2 --seed N --out DIR: random weights.
 void AddInitCommand(CLI::App* app, absl::Status* result);
 
+// tokenizer --text F --size 8192 --out DIR: a vocabulary made from texts.
+void AddTokenizerCommand(CLI::App* app, absl::Status* result);
+
 }  // namespace pot
 
 #endif  // POT_TRAINER_COMMANDS_H_

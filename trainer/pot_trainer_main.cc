@@ -38,6 +38,7 @@ int Main(int argc, char** argv) {
   pot::AddQuantizeCommand(&app, &result);
   pot::AddEvalCommand(&app, &result);
   pot::AddInitCommand(&app, &result);
+  pot::AddTokenizerCommand(&app, &result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
