@@ -3,16 +3,14 @@
 #define POT_TRAINER_QUANTIZATION_ACTIVATION_FAKE_QUANTIZER_H_
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
-#include "engine/checkpoint/safetensors.h"
-#include "trainer/quantization/weight_fake_quantizer.h"
+#include "engine/quant/activation.h"
+#include "trainer/quantization/state_tensors.h"
 
 namespace pot {
 
@@ -76,11 +74,15 @@ class ActivationFakeQuantizer {
   void AppendState(const std::string& prefix, StateTensors* state) const;
   // The reverse. INVALID_ARGUMENT names a tensor that is missing or does not
   // fit, and leaves the object as it was.
-  absl::Status Restore(const std::string& prefix,
-                       const std::map<std::string, TensorView>& tensors);
+  absl::Status Restore(const std::string& prefix, const TensorMap& tensors);
 
  private:
   ActivationFakeQuantizer() = default;
+
+  void RoundTokens(ActivationMode mode, float* x, int64_t tokens,
+                   int64_t width);
+  // Lets the site's range follow x.
+  void Observe(int site, const float* x, int64_t tokens, int64_t width);
 
   ActivationFakeQuantizeOptions options_;
   std::vector<float> ranges_;      // (num_sites, 2): low, high

@@ -15,6 +15,7 @@
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/gpt2/gpt2_config.h"
 #include "engine/gpt2/tensor_table.h"
+#include "trainer/quantization/state_tensors.h"
 #include "trainer/quantization/weight_fake_quantizer.h"
 
 namespace pot {
@@ -79,7 +80,7 @@ class ModelFakeQuantizer {
   StateTensors State() const;
   // INVALID_ARGUMENT names a tensor that is missing or does not fit; the object
   // is then half restored and must not be used.
-  absl::Status Restore(const std::map<std::string, TensorView>& tensors);
+  absl::Status Restore(const TensorMap& tensors);
 
   // Of tensor i of the table; null when it is not quantized.
   const WeightFakeQuantizer* quantizer(int tensor) const;
@@ -93,7 +94,7 @@ class ModelFakeQuantizer {
 
   ModelFakeQuantizer() = default;
 
-  ModelFakeQuantizeOptions options_;
+  bool half_positions_ = true;
   std::vector<Tensor> tensors_;
   std::vector<WeightFakeQuantizer> quantizers_;
   std::vector<float> log_scales_;

@@ -12,7 +12,9 @@
 //
 //   dq/ds = level - x  where |x| is not beyond the largest level of its sign,
 //           level      beyond, and wherever codes are frozen
-//   g     = 1 / sqrt(N * top), N weights under the scale, top = max |level|
+//   g     = 1 / sqrt(N * top), N weights under the scale, top the largest
+//   |level|
+//         that quantize.mode uses
 //
 // The parameter is l = log |s|, so that a scale stays positive, or negative,
 // and steps are relative: dq/dl = s * dq/ds, that is q - w, or q beyond, and
@@ -23,17 +25,15 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "engine/checkpoint/safetensors.h"
 #include "engine/quant/pot_matrix.h"
 #include "engine/quant/pot_quantizer.h"
 #include "trainer/quantization/rounding_table.h"
+#include "trainer/quantization/state_tensors.h"
 
 namespace pot {
 
@@ -60,10 +60,6 @@ struct LogScales {
   float* gradients = nullptr;  // added to by Backward
 };
 
-// Tensors of a snapshot. They view memory of the object that lists them, and
-// are valid until it is next used or moved.
-using StateTensors = std::vector<std::pair<std::string, TensorView>>;
-
 // Not thread-safe. The loops run on OpenMP's threads; results do not depend on
 // their number. Weights must be finite and at most kMaxWeight in magnitude: for
 // others results are unspecified, and Export refuses them.
@@ -87,6 +83,8 @@ class WeightFakeQuantizer {
   absl::Span<const float> scales() const { return scales_; }
   const FakeQuantizeOptions& options() const { return options_; }
   bool frozen() const { return !codes_.empty(); }
+  // UpdateScales uses one thread only.
+  bool searches_on_one_thread() const;
 
   // effective[rows][cols] = s * level. Every call counts for search_interval,
   // the ones for evaluation too. The first chooses all scales; later ones also
@@ -122,21 +120,34 @@ class WeightFakeQuantizer {
   void AppendState(const std::string& prefix, StateTensors* state) const;
   // The reverse, from a file's tensors. INVALID_ARGUMENT names a tensor that is
   // missing or does not fit, and leaves the object as it was.
-  absl::Status Restore(const std::string& prefix,
-                       const std::map<std::string, TensorView>& tensors);
+  absl::Status Restore(const std::string& prefix, const TensorMap& tensors);
 
  private:
   WeightFakeQuantizer() = default;
 
-  // Weights that one thread takes at a time, and their scales.
-  struct Block {
-    int64_t first = 0, count = 0;  // weights
-    int64_t first_scale = 0;
+  // Weights in a row whose first scale, and first sum over a scale, are these.
+  // A matrix with one scale has a sum per block of weights.
+  struct Stretch {
+    int64_t first = 0, count = 0;
+    int64_t scale = 0;
+    int64_t sum = 0;
   };
-  int64_t NumBlocks() const;
-  Block BlockAt(int64_t index) const;
-  int64_t run_length() const;  // weights of a row that share a scale
+  bool one_scale() const;
+  // Weights of a stretch that share a scale; the last may be fewer.
+  int64_t run_length() const;
+  int64_t num_sums() const;
+  // Calls with stretches that make up the matrix, on all threads.
+  template <typename Function>
+  void ForEachStretch(Function function) const;
+
+  // All of them, or those that are 0.
   void ChooseScales(const float* w, bool all);
+  // One per weight.
+  std::vector<PotCode> CodesOf(const float* w) const;
+  // Of held codes.
+  std::array<float, 1 << PotFormat::kMaxBits> Levels() const;
+  // `sums` are of dL/dq * dq/dl, num_sums() of them.
+  void AddScaleGradients(absl::Span<const double> sums);
 
   int64_t rows_ = 0;
   int64_t cols_ = 0;
@@ -145,7 +156,8 @@ class WeightFakeQuantizer {
   LogScales log_scales_;
   std::vector<float> scales_;   // [num_scales()]
   std::vector<PotCode> codes_;  // [rows][cols] once frozen
-  // Whether scales have been chosen, and Forwards since the last search.
+  // Whether scales have been chosen, and Forwards since the last search, at
+  // most search_interval.
   std::array<int64_t, 2> counters_ = {0, 0};
 };
 
