@@ -19,6 +19,7 @@
 #include "engine/loaded_model.h"
 #include "nlohmann/json.hpp"
 #include "trainer/commands.h"
+#include "trainer/data/text_slice.h"
 #include "trainer/progress_bar.h"
 
 namespace pot {
@@ -74,26 +75,6 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> Load(
   ModelIdentity identity;
   identity.name = model;
   return LoadModel(directory, std::move(identity), {kernels, activations});
-}
-
-// "0.8:0.9" cuts [0.8 n, 0.9 n) out of n bytes, moved back to the beginning of
-// a character.
-absl::StatusOr<absl::string_view> Slice(absl::string_view text,
-                                        const std::string& slice) {
-  const std::vector<std::string> ends = absl::StrSplit(slice, ':');
-  double begin = 0, end = 0;
-  if (ends.size() != 2 || !absl::SimpleAtod(ends[0], &begin) ||
-      !absl::SimpleAtod(ends[1], &end) || !(begin >= 0) || !(begin < end) ||
-      !(end <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--slice is BEGIN:END with 0 <= BEGIN < END <= 1, not '", slice, "'"));
-  }
-  const auto offset = [&](double share) {
-    auto at = static_cast<size_t>(share * static_cast<double>(text.size()));
-    while (at > 0 && at < text.size() && (text[at] & 0xc0) == 0x80) --at;
-    return at;
-  };
-  return text.substr(offset(begin), offset(end) - offset(begin));
 }
 
 absl::StatusOr<Row> EvaluateOne(const std::string& model,
@@ -211,7 +192,8 @@ absl::Status Run(const Flags& flags) {
                                             : FindKernelTable(flags.kernel));
   POT_ASSIGN_OR_RETURN(const std::string text,
                        ReadFile(flags.text, kMaxTextBytes));
-  POT_ASSIGN_OR_RETURN(const absl::string_view slice, Slice(text, flags.slice));
+  POT_ASSIGN_OR_RETURN(const TextSlice part, ParseTextSlice(flags.slice));
+  const absl::string_view slice = CutText(text, part);
   ThreadPool pool(flags.threads);
   std::vector<Row> rows;
   EvaluationProtocol protocol;

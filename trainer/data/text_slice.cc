@@ -35,27 +35,32 @@ absl::string_view CutText(absl::string_view text, TextSlice slice) {
   return text.substr(begin, offset(slice.end) - begin);
 }
 
-absl::StatusOr<std::string> ReadTexts(absl::Span<const std::string> paths) {
+absl::StatusOr<std::string> ReadTexts(absl::Span<const std::string> paths,
+                                      std::vector<int64_t>* ends) {
   if (paths.empty()) return absl::InvalidArgumentError("no text file is given");
+  if (ends != nullptr) ends->clear();
   std::string joined;
   for (const std::string& path : paths) {
-    POT_ASSIGN_OR_RETURN(std::string text,
-                         ReadFile(path, static_cast<size_t>(kMaxTextBytes)));
+    POT_ASSIGN_OR_RETURN(
+        std::string text,
+        ReadFile(path, static_cast<size_t>(kMaxTrainingTextBytes)));
     const size_t invalid = FindInvalidUtf8(text);
     if (invalid != text.size()) {
       return absl::InvalidArgumentError(absl::StrCat(
           path, " is not UTF-8: byte ", invalid, " begins no valid sequence"));
     }
-    if (joined.size() + text.size() > static_cast<size_t>(kMaxTextBytes)) {
+    if (joined.size() + text.size() >
+        static_cast<size_t>(kMaxTrainingTextBytes)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "the text files up to ", path, " have ", joined.size() + text.size(),
-          " bytes, more than the limit of ", kMaxTextBytes));
+          " bytes, more than the limit of ", kMaxTrainingTextBytes));
     }
     if (joined.empty()) {
       joined = std::move(text);
     } else {
       joined += text;
     }
+    if (ends != nullptr) ends->push_back(static_cast<int64_t>(joined.size()));
   }
   return joined;
 }

@@ -13,7 +13,7 @@
 namespace pot {
 
 // Of all the files of one text.
-inline constexpr int64_t kMaxTextBytes = int64_t{4} << 30;
+inline constexpr int64_t kMaxTrainingTextBytes = int64_t{4} << 30;
 
 // The part [begin n, end n) of a text of n bytes, 0 <= begin < end <= 1. Both
 // ends are rounded down and moved back to the beginning of a character, so that
@@ -29,11 +29,13 @@ absl::StatusOr<TextSlice> ParseTextSlice(absl::string_view spec);
 // `text` is UTF-8. Possibly empty.
 absl::string_view CutText(absl::string_view text, TextSlice slice);
 
-// The files' contents, joined in this order with nothing between them.
+// The files' contents, joined in this order with nothing between them; `ends`,
+// which may be null, becomes the length of the text after each file.
 // INVALID_ARGUMENT naming file, limit and given value when there is no file,
-// when they exceed kMaxTextBytes, and naming file and byte when one is not
-// UTF-8 by itself.
-absl::StatusOr<std::string> ReadTexts(absl::Span<const std::string> paths);
+// when they exceed kMaxTrainingTextBytes, and naming file and byte when one is
+// not UTF-8 by itself.
+absl::StatusOr<std::string> ReadTexts(absl::Span<const std::string> paths,
+                                      std::vector<int64_t>* ends = nullptr);
 
 }  // namespace pot
 
