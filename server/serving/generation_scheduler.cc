@@ -344,7 +344,8 @@ void GenerationScheduler::Start() { impl_->Start(); }
 absl::Status GenerationScheduler::Submit(std::unique_ptr<GenerateTask> task) {
   POT_RETURN_IF_ERROR(ValidateTask(*task));
   return impl_->Submit(std::make_unique<ScheduledGeneration>(
-      std::move(task), impl_->options().now()));
+      std::move(task), impl_->options().now(),
+      impl_->options().inter_token_latencies));
 }
 
 absl::Status GenerationScheduler::Submit(std::unique_ptr<ScoreTask> task) {

@@ -17,11 +17,13 @@ constexpr int64_t kBlock = KvCache::kBlockPositions;
 }  // namespace
 
 ScheduledGeneration::ScheduledGeneration(std::unique_ptr<GenerateTask> task,
-                                         absl::Time submitted)
+                                         absl::Time submitted,
+                                         LatencyHistogram* latencies)
     : ScheduledTask(submitted, task->deadline, task->cancelled),
       task_(std::move(task)),
       rules_(*task_),
-      live_sequences_(task_->best_of) {}
+      live_sequences_(task_->best_of),
+      latencies_(latencies) {}
 
 int64_t ScheduledGeneration::prompt_size() const {
   return static_cast<int64_t>(task_->prompt.size());
@@ -86,7 +88,9 @@ absl::Status ScheduledGeneration::TakeCached(const PrefixCache::Blocks& blocks,
 }
 
 bool ScheduledGeneration::ReadyForMore() const {
-  return task_->sink->ReadyForMore();
+  if (task_->sink->ReadyForMore()) return true;
+  latest_tokens_ = absl::InfinitePast();
+  return false;
 }
 
 void ScheduledGeneration::Plan(RoundPlan* plan) {
@@ -176,12 +180,24 @@ absl::Status ScheduledGeneration::DeliverToken(GenerationSequence* sequence,
                                                absl::Time now) {
   POT_ASSIGN_OR_RETURN(TokenEvent event, sequence->Take());
   MarkToken(now);
+  RecordLatency(now);
   if (sequence->finished()) {
     sequence->ReleaseCache();
     --live_sequences_;
   }
   Emit(std::move(event));
   return absl::OkStatus();
+}
+
+void ScheduledGeneration::RecordLatency(absl::Time now) {
+  if (latencies_ == nullptr) return;
+  if (now != latest_tokens_) {
+    previous_tokens_ = latest_tokens_;
+    latest_tokens_ = now;
+  }
+  if (previous_tokens_ != absl::InfinitePast()) {
+    latencies_->Record(now - previous_tokens_);
+  }
 }
 
 void ScheduledGeneration::Emit(TokenEvent event) {

@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "server/serving/generate_task.h"
 #include "server/serving/generation_sequence.h"
+#include "server/serving/latency_histogram.h"
 #include "server/serving/scheduled_task.h"
 
 namespace pot {
@@ -18,8 +19,9 @@ namespace pot {
 // its keys and values are then shared with the other sequences.
 class ScheduledGeneration : public ScheduledTask {
  public:
-  // `task` passed ValidateTask().
-  ScheduledGeneration(std::unique_ptr<GenerateTask> task, absl::Time submitted);
+  // `task` passed ValidateTask(). `latencies` as in SchedulerOptions.
+  ScheduledGeneration(std::unique_ptr<GenerateTask> task, absl::Time submitted,
+                      LatencyHistogram* latencies = nullptr);
 
   int64_t queued_tokens() const override;
   int64_t live_sequences() const override { return live_sequences_; }
@@ -50,6 +52,8 @@ class ScheduledGeneration : public ScheduledTask {
   void ComputePrompt(absl::Span<const float> logits);
   absl::Status DeliverPrompt(absl::Time now);
   absl::Status DeliverToken(GenerationSequence* sequence, absl::Time now);
+  // A token of one of the sequences, which advance together.
+  void RecordLatency(absl::Time now);
   void Emit(TokenEvent event);
   // The n best of best_of, as one event each.
   void EmitRanked();
@@ -65,6 +69,11 @@ class ScheduledGeneration : public ScheduledTask {
   int64_t chunk_ = 0;  // prompt tokens planned in this round
   std::vector<SampledToken> prompt_logprobs_;
   absl::Status prompt_status_;
+  LatencyHistogram* const latencies_;
+  // Of the round before the latest that brought tokens, and of that one;
+  // InfinitePast when there is none, or the reader was behind in between.
+  absl::Time previous_tokens_ = absl::InfinitePast();
+  mutable absl::Time latest_tokens_ = absl::InfinitePast();
   // With n < best_of: what each sequence's events add up to.
   std::vector<TokenEvent> withheld_;
 };

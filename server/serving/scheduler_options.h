@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/loaded_model.h"
+#include "server/serving/latency_histogram.h"
 
 namespace pot {
 
@@ -39,6 +40,9 @@ struct SchedulerOptions {
   std::function<absl::Time()> now = &absl::Now;
   // Called on the scheduler's thread after each step; must not block.
   std::function<void(const StepReport&)> on_step;
+  // Gets the time between two tokens of a sequence, but for those between which
+  // its reader was behind. Null: nobody asks; outlives the scheduler.
+  LatencyHistogram* inter_token_latencies = nullptr;
 };
 
 }  // namespace pot
