@@ -15,7 +15,7 @@ bool IsAllowedMove(v1::QatJobState from, v1::QatJobState to);
 // SUCCEEDED, GATE_REJECTED, FAILED or CANCELLED: nothing follows.
 bool IsFinalState(v1::QatJobState state);
 
-// "QUEUED"; a number for a value that proto does not know.
+// "QUEUED"; "UNSPECIFIED" for a value that proto does not know.
 absl::string_view QatJobStateName(v1::QatJobState state);
 
 }  // namespace pot

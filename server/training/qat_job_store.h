@@ -249,15 +249,17 @@ class QatJobStore {
 
   // --- Datasets: rows only, dataset_store.h has the files ---
 
-  // No effect when the digest is there.
-  absl::Status AddDataset(const v1::Dataset& dataset);
+  // Only counts as a use when the digest is there.
+  absl::StatusOr<v1::Dataset> AddDataset(absl::string_view sha256,
+                                         absl::string_view name,
+                                         int64_t size_bytes);
+  // NOT_FOUND (DATASET_NOT_FOUND).
   absl::StatusOr<v1::Dataset> GetDataset(absl::string_view sha256);
   absl::StatusOr<std::vector<v1::Dataset>> ListDatasets();
-  // Those that no job refers to, and whose last job or upload is at least `age`
-  // ago.
-  absl::StatusOr<std::vector<std::string>> UnusedDatasets(absl::Duration age);
-  // False when a job refers to it meanwhile; nothing is changed then.
-  absl::StatusOr<bool> RemoveDataset(absl::string_view sha256);
+  // Removes those that no job refers to and whose last upload, or last job, is
+  // at least `age` ago; their digests.
+  absl::StatusOr<std::vector<std::string>> RemoveUnusedDatasets(
+      absl::Duration age);
 
   // --- Housekeeping ---
 
