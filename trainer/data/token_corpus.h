@@ -62,6 +62,8 @@ struct CorpusOptions {
   std::string cache_directory;
   // Of TokenizerDigest(); required with a cache.
   std::string tokenizer_digest;
+  // Text that a thread takes at a time; the tokens are the same whatever it is.
+  int64_t chunk_bytes = int64_t{1} << 20;
   DataProgress progress;
 };
 

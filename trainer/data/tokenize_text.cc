@@ -14,8 +14,6 @@
 namespace pot {
 namespace {
 
-constexpr size_t kChunkBytes = size_t{1} << 20;
-
 // Whether GPT-2's pre-tokenizer cuts before text[at], whatever comes before and
 // after, and the text up to there gives the same pieces alone: white space
 // never continues a piece that has other characters, and a text that does not
@@ -26,12 +24,13 @@ bool IsSafeCut(absl::string_view text, size_t at) {
          before < 0x7f;
 }
 
-// Parts of about kChunkBytes, cut where it is safe; a longer part when there is
-// no such place.
-std::vector<absl::string_view> SafeChunks(absl::string_view text) {
+// Parts of at least `chunk_bytes`, cut where it is safe; a longer part when
+// there is no such place.
+std::vector<absl::string_view> SafeChunks(absl::string_view text,
+                                          size_t chunk_bytes) {
   std::vector<absl::string_view> chunks;
   while (!text.empty()) {
-    size_t end = std::min(kChunkBytes, text.size());
+    size_t end = std::min(chunk_bytes, text.size());
     while (end < text.size() && !IsSafeCut(text, end)) ++end;
     chunks.push_back(text.substr(0, end));
     text.remove_prefix(end);
@@ -72,7 +71,8 @@ absl::Status CheckText(absl::string_view text, const Tokenizer& tokenizer,
 absl::StatusOr<TokenCorpus> Encode(absl::string_view text,
                                    const Tokenizer& tokenizer,
                                    const CorpusOptions& options) {
-  const std::vector<absl::string_view> chunks = SafeChunks(text);
+  const std::vector<absl::string_view> chunks = SafeChunks(
+      text, static_cast<size_t>(std::max<int64_t>(1, options.chunk_bytes)));
   const size_t wave =
       options.pool == nullptr ? 1 : 2 * options.pool->num_threads();
   std::vector<std::vector<int32_t>> tokens(wave);
