@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/manifest.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/model_proto_conversion.h"
 #include "server/serving/error_details.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

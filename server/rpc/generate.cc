@@ -8,10 +8,10 @@
 #include "engine/base/status_macros.h"
 #include "pot/v1/inference.pb.h"
 #include "server/rpc/answer.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/message_writer.h"
 #include "server/rpc/request_parser.h"
 #include "server/rpc/wire.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

@@ -4,12 +4,12 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/long_call.h"
 #include "server/rpc/message_writer.h"
 #include "server/rpc/model_proto_conversion.h"
 #include "server/rpc/wire.h"
 #include "server/serving/error_details.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

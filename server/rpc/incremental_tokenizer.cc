@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
-#include "server/rpc/field_errors.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 

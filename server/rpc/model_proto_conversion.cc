@@ -10,7 +10,7 @@
 #include "engine/quant/granularity.h"
 #include "engine/quant/pot_format.h"
 #include "engine/quant/pot_quantizer.h"
-#include "server/rpc/field_errors.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/import_model.h"
 #include "server/rpc/long_call.h"
 #include "server/rpc/model_proto_conversion.h"
@@ -15,6 +14,7 @@
 #include "server/rpc/request_parser.h"
 #include "server/rpc/watch_models.h"
 #include "server/rpc/wire.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

@@ -8,10 +8,10 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/sampling_parser.h"
 #include "server/serving/alias_store.h"
 #include "server/serving/error_details.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

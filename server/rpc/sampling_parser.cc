@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/sampling/sampling_params.h"
-#include "server/rpc/field_errors.h"
 #include "server/rpc/request_parser.h"
+#include "server/serving/field_errors.h"
 
 namespace pot {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/rpc/field_errors.h"
+#include "server/serving/field_errors.h"
 
 #include <charconv>
 
