@@ -7,8 +7,8 @@
 // Gradient of the weights (straight-through estimator): dL/dw = dL/dq, with
 // kClipped only where |x| is not beyond the largest level of its sign.
 //
-// Gradient of a learned scale (LSQ, arXiv 1902.08153, equations 3 and 4, for a
-// book of levels that need not be uniform):
+// Gradient of a learned scale (LSQ, arXiv 1902.08153: equation 3 and the
+// gradient scale g, for a book of levels that need not be uniform):
 //
 //   dq/ds = level - x  where |x| is not beyond the largest level of its sign,
 //           level      beyond, and wherever codes are frozen

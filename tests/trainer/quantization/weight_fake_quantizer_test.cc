@@ -97,6 +97,45 @@ TEST(WeightFakeQuantizerTest, ForwardIsWhatExportWritesBitForBit) {
   });
 }
 
+// Weights on and beside every threshold, under a scale of 1 or -1.
+TEST(WeightFakeQuantizerTest, TiesRoundAsInExport) {
+  ForEachQuantizer([&](const FakeQuantizeOptions& any) {
+    const PotFormat& format = *any.quantize.format;
+    std::vector<float> w;
+    for (int a = 0; a < format.num_codes(); ++a) {
+      const float level = static_cast<float>(format.levels[a]);
+      for (const float x : {level, level * 1.5f, level - 0.5f, level + 0.5f,
+                            std::round(level * std::sqrt(2.0f))}) {
+        for (const float toward : {-INFINITY, INFINITY}) {
+          w.push_back(std::nextafter(x, toward));
+        }
+        w.push_back(x);
+      }
+      for (int b = 0; b < a; ++b) {
+        w.push_back(0.5f * (level + static_cast<float>(format.levels[b])));
+      }
+    }
+    FakeQuantizeOptions options = any;
+    options.quantize.granularity = *Granularity::Parse("row");
+    options.learned_scales = true;
+    Fake fake(1, w.size(), options);
+    fake.Forward(w);
+    for (const float scale : {1.0f, -1.0f}) {
+      if (scale < 0.0f && any.quantize.mode == QuantizeMode::kPaper) continue;
+      StoredState stored(fake.State());
+      const float zero = 0.0f;  // log |scale|
+      stored.tensors().at("m.scales").bytes = {
+          reinterpret_cast<const uint8_t*>(&scale), sizeof(scale)};
+      stored.tensors().at("m.log_scales").bytes = {
+          reinterpret_cast<const uint8_t*>(&zero), sizeof(zero)};
+      ASSERT_TRUE(fake.quantizer.Restore("m.", stored.tensors()).ok());
+      const std::vector<float> effective = fake.Forward(w);
+      ASSERT_EQ(fake.quantizer.scales()[0], scale);
+      ExpectSameBits(effective, Dequantize(*fake.quantizer.Export(w.data())));
+    }
+  });
+}
+
 TEST(WeightFakeQuantizerTest, LearnedScalesStartAtThoseOfTheQuantizer) {
   const Case c = Cases()[0];
   for (const char* granularity : {"tensor", "row", "g64"}) {
