@@ -13,8 +13,7 @@
 //   dq/ds = level - x  where |x| is not beyond the largest level of its sign,
 //           level      beyond, and wherever codes are frozen
 //   g     = 1 / sqrt(N * top), N weights under the scale, top the largest
-//   |level|
-//         that quantize.mode uses
+//           |level| that quantize.mode uses
 //
 // The parameter is l = log |s|, so that a scale stays positive, or negative,
 // and steps are relative: dq/dl = s * dq/ds, that is q - w, or q beyond, and
