@@ -164,6 +164,50 @@ class QuantizeTest(TrainerTest):
         self.assertEqual([], list(out.glob("[0-9]*")), "half a version")
 
 
+class TokenizerTest(TrainerTest):
+
+  def test_makes_a_vocabulary_once(self):
+    text = self.dir / "text"
+    text.write_text("the theme of the other theory " * 3, encoding="utf-8")
+    out = self.dir / "bpe"
+    arguments = ["--text", text, "--size", "260", "--out", out]
+    result = run("tokenizer", *arguments)
+    self.assertEqual(0, result.returncode, result.stderr)
+    self.assertIn("260 tokens, 3 merges, from 90 bytes", result.stdout)
+    # "th" and "he" occur 15 times each; h has the lower id.
+    self.assertEqual(["#version: 0.2", "h e", "t he", "\u0120 the"],
+                     (out / "merges.txt").read_text("utf-8").splitlines())
+    vocab = json.loads((out / "vocab.json").read_text("utf-8"))
+    self.assertEqual(list(range(260)), list(vocab.values()))
+    self.assertEqual(259, vocab["<|endoftext|>"])
+    self.assert_fails(run("tokenizer", *arguments), 8, "bpe")
+
+  def test_lists_characters_of_a_slice(self):
+    text = self.dir / "text"
+    text.write_text("cab" * 4 + "xyz")
+    out = self.dir / "characters"
+    result = run("tokenizer", "--characters", "--text", text, "--slice",
+                 "0:0.8", "--out", out)
+    self.assertEqual(0, result.returncode, result.stderr)
+    self.assertEqual({"a": 0, "b": 1, "c": 2},
+                     json.loads((out / "vocab.json").read_text()))
+
+  def test_refuses_bad_arguments(self):
+    text = self.dir / "text"
+    text.write_bytes(b"abc\xff")
+    out = self.dir / "out"
+    for arguments, code, fragments in (
+        (["--text", text], 2, ["byte 3", "text"]),
+        (["--text", self.dir / "none"], 3, ["none"]),
+        (["--text", TINY / "merges.txt", "--size", "256"], 2, ["257", "256"]),
+        (["--text", TINY / "merges.txt", "--slice", "1:0"], 2, ["1:0"]),
+    ):
+      with self.subTest([str(argument) for argument in arguments]):
+        self.assert_fails(run("tokenizer", *arguments, "--out", out), code,
+                          *fragments)
+        self.assertFalse(out.exists())
+
+
 class EvalTest(TrainerTest):
 
   def test_refuses_bad_arguments(self):
