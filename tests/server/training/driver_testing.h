@@ -11,6 +11,7 @@
 #include "engine/base/sha256.h"
 #include "engine/checkpoint/manifest.h"
 #include "gtest/gtest.h"
+#include "server/serving/error_details.h"
 #include "server/training/job_files.h"
 #include "server/training/qat_job_store.h"
 #include "tests/server/serving/repository_testing.h"
