@@ -20,6 +20,12 @@ void AddInitCommand(CLI::App* app, absl::Status* result);
 // tokenizer --text F --size 8192 --out DIR: a vocabulary made from texts.
 void AddTokenizerCommand(CLI::App* app, absl::Status* result);
 
+// pretrain --train F --tokenizer DIR --out DIR: a GPT-2 from scratch.
+void AddPretrainCommand(CLI::App* app, absl::Status* result);
+
+// qat --from DIR --train F --out REPO/NAME: quantization-aware training.
+void AddQatCommand(CLI::App* app, absl::Status* result);
+
 }  // namespace pot
 
 #endif  // POT_TRAINER_COMMANDS_H_

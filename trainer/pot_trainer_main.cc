@@ -1,6 +1,9 @@
 // pot-trainer: makes and measures models. Data on standard output, progress and
 // errors on standard error; see --help.
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "CLI/CLI.hpp"
@@ -24,9 +27,25 @@ int ExitCode(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kAlreadyExists:
       return 8;
+    case absl::StatusCode::kCancelled:
+      return 130;
     default:
       return 1;
   }
+}
+
+// OpenMP's threads spin for milliseconds between loops, which costs tenfold as
+// soon as another process needs one of the cores. A short spin, then sleep, is
+// as fast alone. The library reads the setting when it is loaded, so the
+// program starts over, once, unless the user has set it.
+void SpinBriefly(char** argv) {
+  constexpr char kSpins[] = "GOMP_SPINCOUNT";
+  if (std::getenv(kSpins) != nullptr ||
+      std::getenv("OMP_WAIT_POLICY") != nullptr) {
+    return;
+  }
+  setenv(kSpins, "20000", 1);
+  execv("/proc/self/exe", argv);  // on failure it just goes on
 }
 
 int Main(int argc, char** argv) {
@@ -38,6 +57,8 @@ int Main(int argc, char** argv) {
   pot::AddQuantizeCommand(&app, &result);
   pot::AddEvalCommand(&app, &result);
   pot::AddInitCommand(&app, &result);
+  pot::AddPretrainCommand(&app, &result);
+  pot::AddQatCommand(&app, &result);
   pot::AddTokenizerCommand(&app, &result);
   try {
     app.parse(argc, argv);
@@ -55,6 +76,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  SpinBriefly(argv);
   try {
     return Main(argc, argv);
   } catch (const std::exception& error) {

@@ -1,4 +1,3 @@
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,57 +11,20 @@
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/quantize_model.h"
 #include "engine/loaded_model.h"
-#include "engine/quant/pot_quantizer.h"
 #include "trainer/commands.h"
 #include "trainer/progress_bar.h"
+#include "trainer/quantize_flags.h"
 
 namespace pot {
 namespace {
 
-constexpr char kFloatFormat[] = "f32";
-
 struct Flags {
+  QuantizeFlags quantize;
   std::string from;
   std::string out;
-  std::string format = "pot4";
-  std::string granularity = "row";
-  std::string method = "nearest";
-  std::string embedding_format;
-  std::string embedding_granularity;
-  float paper_eps = 0.0f;
-  bool float_positions = false;
   int64_t version = 0;
   int threads = 0;
 };
-
-absl::StatusOr<QuantizeOptions> ParseQuantizeOptions(
-    const std::string& format, const std::string& granularity,
-    const Flags& flags) {
-  QuantizeOptions options;
-  POT_ASSIGN_OR_RETURN(options.format, FindPotFormat(format));
-  POT_ASSIGN_OR_RETURN(options.granularity, Granularity::Parse(granularity));
-  POT_ASSIGN_OR_RETURN(options.mode, ParseQuantizeMode(flags.method));
-  options.paper_eps = flags.paper_eps;
-  POT_RETURN_IF_ERROR(CheckQuantizeOptions(options));
-  return options;
-}
-
-absl::StatusOr<QuantizeModelOptions> ParseModelOptions(const Flags& flags) {
-  QuantizeModelOptions options;
-  POT_ASSIGN_OR_RETURN(
-      options.layers,
-      ParseQuantizeOptions(flags.format, flags.granularity, flags));
-  POT_ASSIGN_OR_RETURN(options.embedding,
-                       ParseQuantizeOptions(flags.embedding_format.empty()
-                                                ? flags.format
-                                                : flags.embedding_format,
-                                            flags.embedding_granularity.empty()
-                                                ? flags.granularity
-                                                : flags.embedding_granularity,
-                                            flags));
-  options.half_positions = !flags.float_positions;
-  return options;
-}
 
 void PrintReport(const QuantizeModelReport& report) {
   const auto megabytes = [](int64_t bytes) {
@@ -86,25 +48,19 @@ void PrintReport(const QuantizeModelReport& report) {
 }
 
 absl::Status Run(const Flags& flags) {
-  std::filesystem::path out =
-      std::filesystem::path(flags.out).lexically_normal();
-  if (!out.has_filename()) out = out.parent_path();
-  const std::string name = out.filename().string();
-  const std::string root =
-      out.has_parent_path() ? out.parent_path().string() : ".";
-  POT_RETURN_IF_ERROR(ValidateModelName(name));
+  POT_ASSIGN_OR_RETURN(const ModelPath out, ParseModelPath(flags.out));
   if (flags.version < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--version is at least 1, or 0 for the next, not ", flags.version));
   }
 
   std::optional<QuantizeModelOptions> options;
-  if (flags.format != kFloatFormat) {
-    POT_ASSIGN_OR_RETURN(options, ParseModelOptions(flags));
+  if (flags.quantize.format != kFloatFormat) {
+    POT_ASSIGN_OR_RETURN(options, ParseQuantizeFlags(flags.quantize));
   }
   POT_ASSIGN_OR_RETURN(std::unique_ptr<VersionStore> store,
-                       VersionStore::Open(root));
-  POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(name));
+                       VersionStore::Open(out.root));
+  POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(out.name));
   std::optional<QuantizeModelReport> report;
   if (options.has_value()) {
     ThreadPool pool(flags.threads);
@@ -121,7 +77,7 @@ absl::Status Run(const Flags& flags) {
       const int64_t version,
       store->Commit(std::move(staged), flags.version, kEngineVersion));
   if (report.has_value()) PrintReport(*report);
-  absl::PrintF("wrote %s\n", store->VersionDirectory(name, version));
+  absl::PrintF("wrote %s\n", store->VersionDirectory(out.name, version));
   return absl::OkStatus();
 }
 
@@ -143,31 +99,7 @@ void AddQuantizeCommand(CLI::App* app, absl::Status* result) {
   command
       ->add_option("--out", flags->out, "REPO/NAME: model repository and model")
       ->required();
-  std::string formats = kFloatFormat;
-  for (const PotFormat& format : AllPotFormats()) {
-    absl::StrAppend(&formats, ", ", format.name);
-  }
-  command->add_option("--format", flags->format, "One of " + formats)
-      ->capture_default_str();
-  command
-      ->add_option("--granularity", flags->granularity,
-                   "Weights that share a scale: tensor, row, g32, g64 or g128")
-      ->capture_default_str();
-  command
-      ->add_option("--method", flags->method,
-                   "nearest: searched scale; paper: the papers' arithmetic")
-      ->capture_default_str();
-  command->add_option("--embedding-format", flags->embedding_format,
-                      "Format of token embedding and head [--format]");
-  command->add_option("--embedding-granularity", flags->embedding_granularity,
-                      "Granularity of the same [--granularity]");
-  command
-      ->add_option("--paper-eps", flags->paper_eps,
-                   "Floor of the scale with --method paper; the papers have "
-                   "0.03125")
-      ->capture_default_str();
-  command->add_flag("--float-positions", flags->float_positions,
-                    "Keep position embeddings in fp32 instead of fp16");
+  AddQuantizeFlags(command, &flags->quantize);
   command
       ->add_option("--version", flags->version,
                    "Version number to publish; 0: the next free one")

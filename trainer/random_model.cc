@@ -48,32 +48,6 @@ float RandomNormal(uint64_t seed, uint32_t tensor, uint64_t index,
   return static_cast<float>(static_cast<double>(sum) / kUnit * deviation);
 }
 
-std::vector<float> RandomTensor(const TensorSpec& spec, uint32_t tensor,
-                                int64_t n_layer, uint64_t seed) {
-  const int64_t count = spec.num_elements();
-  switch (spec.kind) {
-    case TensorKind::kBias:
-      return std::vector<float>(count, 0.0f);
-    case TensorKind::kLayerNorm:
-      return std::vector<float>(
-          count, absl::EndsWith(spec.name, ".weight") ? 1.0f : 0.0f);
-    case TensorKind::kTokenEmbedding:
-    case TensorKind::kPositionEmbedding:
-    case TensorKind::kConv1d:
-    case TensorKind::kHead:
-      break;
-  }
-  float deviation = 0.02f;
-  if (absl::StrContains(spec.name, "c_proj")) {
-    deviation /= std::sqrt(2.0f * static_cast<float>(n_layer));
-  }
-  std::vector<float> values(count);
-  for (int64_t i = 0; i < count; ++i) {
-    values[i] = RandomNormal(seed, tensor, static_cast<uint64_t>(i), deviation);
-  }
-  return values;
-}
-
 absl::Status WriteTokenizer(int64_t vocab_size, const std::string& directory) {
   std::vector<std::string> bytes;
   for (int byte = 0; byte < kByteTokens; ++byte) {
@@ -94,6 +68,33 @@ absl::Status WriteTokenizer(int64_t vocab_size, const std::string& directory) {
 }
 
 }  // namespace
+
+std::vector<float> RandomTensor(const TensorSpec& spec, int index,
+                                int64_t n_layer, uint64_t seed) {
+  const int64_t count = spec.num_elements();
+  switch (spec.kind) {
+    case TensorKind::kBias:
+      return std::vector<float>(count, 0.0f);
+    case TensorKind::kLayerNorm:
+      return std::vector<float>(
+          count, absl::EndsWith(spec.name, ".weight") ? 1.0f : 0.0f);
+    case TensorKind::kTokenEmbedding:
+    case TensorKind::kPositionEmbedding:
+    case TensorKind::kConv1d:
+    case TensorKind::kHead:
+      break;
+  }
+  float deviation = 0.02f;
+  if (absl::StrContains(spec.name, "c_proj")) {
+    deviation /= std::sqrt(2.0f * static_cast<float>(n_layer));
+  }
+  std::vector<float> values(count);
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = RandomNormal(seed, static_cast<uint32_t>(index),
+                             static_cast<uint64_t>(i), deviation);
+  }
+  return values;
+}
 
 absl::StatusOr<Gpt2Config> NamedGpt2Config(absl::string_view size) {
   std::string known;
@@ -128,7 +129,7 @@ absl::Status WriteRandomModel(
   const int64_t total = config.num_parameters();
   int64_t done = 0;
   for (const TensorSpec& spec : specs) {
-    values.push_back(RandomTensor(spec, static_cast<uint32_t>(values.size()),
+    values.push_back(RandomTensor(spec, static_cast<int>(values.size()),
                                   config.n_layer, seed));
     const std::vector<float>& last = values.back();
     tensors.emplace_back(

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/gpt2/gpt2_config.h"
+#include "engine/gpt2/tensor_table.h"
 
 namespace pot {
 
@@ -19,10 +21,15 @@ namespace pot {
 // them, for any other.
 absl::StatusOr<Gpt2Config> NamedGpt2Config(absl::string_view size);
 
-// Writes config.json, model.safetensors (F32), vocab.json and merges.txt into
-// the existing directory. Weights are GPT-2's initialisation: standard
+// GPT-2's initialisation of tensor number `index` of a model: standard
 // deviation 0.02, by 1/sqrt(2 n_layer) less in the projections that end a
-// residual branch, LayerNorm 1 and 0, biases 0. The tokenizer has the 256
+// residual branch, LayerNorm 1 and 0, biases 0. The same seed gives the same
+// bits everywhere.
+std::vector<float> RandomTensor(const TensorSpec& spec, int index,
+                                int64_t n_layer, uint64_t seed);
+
+// Writes config.json, model.safetensors (F32), vocab.json and merges.txt into
+// the existing directory. Weights are RandomTensor's. The tokenizer has the 256
 // bytes, then pairs of bytes, and "<|endoftext|>" last. The same seed gives the
 // same bytes everywhere. `progress(done, total)` in weights.
 absl::Status WriteRandomModel(

@@ -1,0 +1,170 @@
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/file.h"
+#include "engine/base/status_macros.h"
+#include "engine/text/tokenizer.h"
+#include "trainer/commands.h"
+#include "trainer/gpt2/parameter_layout.h"
+#include "trainer/random_model.h"
+#include "trainer/training/training_loop.h"
+#include "trainer/training_console.h"
+#include "trainer/training_flags.h"
+
+namespace pot {
+namespace {
+
+struct Flags {
+  TrainingFlags training;
+  std::string tokenizer;
+  std::string out;
+  int64_t layers = 4, heads = 4, width = 128, positions = 64, inner = 0;
+};
+
+// The tokenizer's files, which the model takes along.
+absl::StatusOr<std::map<std::string, std::string>> ReadTokenizerFiles(
+    const std::string& directory) {
+  std::map<std::string, std::string> files;
+  for (const char* name : {"vocab.json", "merges.txt", "tokenizer.json"}) {
+    absl::StatusOr<std::string> content =
+        ReadFile(absl::StrCat(directory, "/", name), kMaxTokenizerFileBytes);
+    if (absl::IsNotFound(content.status())) continue;
+    POT_RETURN_IF_ERROR(content.status());
+    files.emplace(name, *std::move(content));
+  }
+  return files;
+}
+
+absl::StatusOr<Gpt2Config> ConfigOf(const Flags& flags, int vocab_size) {
+  Gpt2Config config;
+  config.n_layer = flags.layers;
+  config.n_head = flags.heads;
+  config.n_embd = flags.width;
+  config.n_inner = flags.inner != 0 ? flags.inner : 4 * flags.width;
+  config.n_positions = flags.positions;
+  config.vocab_size = vocab_size;
+  // The limits are the parser's.
+  return Gpt2Config::Parse(config.ToJson(), "the model's shape");
+}
+
+std::vector<float> InitialParameters(const ParameterLayout& layout,
+                                     uint64_t seed) {
+  std::vector<float> parameters(layout.size());
+  for (size_t i = 0; i < layout.tensors().size(); ++i) {
+    const int index = static_cast<int>(i);
+    const std::vector<float> values =
+        RandomTensor(layout.tensors()[i], index, layout.config().n_layer, seed);
+    std::copy(values.begin(), values.end(),
+              parameters.begin() + layout.offset(index));
+  }
+  return parameters;
+}
+
+// Writes the model beside `directory` and puts it in its place.
+absl::Status WriteModel(const ParameterLayout& layout, const TrainingRun& run,
+                        const std::map<std::string, std::string>& files,
+                        const std::string& directory) {
+  const std::string staging = directory + ".partial";
+  std::error_code error;
+  std::filesystem::remove_all(staging, error);
+  if (!std::filesystem::create_directories(staging, error)) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("cannot create '", staging, "': ", error.message()));
+  }
+  POT_RETURN_IF_ERROR(layout.Write(staging, run.parameters()));
+  for (const auto& [name, content] : files) {
+    POT_RETURN_IF_ERROR(WriteFile(absl::StrCat(staging, "/", name), content));
+  }
+  std::filesystem::remove_all(directory, error);
+  return RenameDirectory(staging, directory);
+}
+
+absl::Status Run(const Flags& flags) {
+  std::error_code error;
+  if (std::filesystem::exists(flags.out, error)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("--out: '", flags.out, "' is there already"));
+  }
+  POT_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(flags.tokenizer));
+  POT_ASSIGN_OR_RETURN(const auto files, ReadTokenizerFiles(flags.tokenizer));
+  POT_ASSIGN_OR_RETURN(const Gpt2Config config,
+                       ConfigOf(flags, tokenizer->vocab_size()));
+  POT_ASSIGN_OR_RETURN(const TrainingOptions options,
+                       TrainingOptionsOf(flags.training, config.n_positions));
+  POT_ASSIGN_OR_RETURN(const LoopOptions loop,
+                       LoopOptionsOf(flags.training, config.n_positions));
+  POT_ASSIGN_OR_RETURN(
+      const TrainingTexts texts,
+      ReadTrainingTexts(flags.training, *tokenizer, flags.tokenizer, false));
+
+  const ParameterLayout layout(config);
+  POT_ASSIGN_OR_RETURN(
+      const std::unique_ptr<TrainingRun> run,
+      TrainingRun::Create(&layout, options, &texts.train,
+                          InitialParameters(layout, flags.training.seed),
+                          nullptr, {}));
+  const std::string& state = flags.training.state;
+  const std::string best_model =
+      state.empty() ? flags.out + ".best" : state + "/best";
+  POT_ASSIGN_OR_RETURN(
+      const auto console,
+      TrainingConsole::Create(options, state, [&](const EvaluationReport&) {
+        return WriteModel(layout, *run, files, best_model);
+      }));
+  console->Print(absl::StrFormat(
+      "%d parameters, %d training tokens, %d for validation, %s",
+      config.num_parameters(), texts.train.size(), texts.validation.size(),
+      options.precision == Precision::kBf16 ? "bf16" : "f32"));
+  BestEvaluation best;
+  if (!state.empty()) {
+    std::vector<std::string> warnings;
+    POT_ASSIGN_OR_RETURN(const bool resumed,
+                         RestoreLatest(state, run.get(), &best, &warnings));
+    for (const std::string& warning : warnings) console->Print(warning);
+    if (resumed) console->Print(absl::StrCat("going on at step ", run->step()));
+  }
+  POT_ASSIGN_OR_RETURN(
+      const LoopResult result,
+      RunTrainingLoop(loop, texts.validation, best, run.get(), console.get()));
+  console->Print(DescribeResult(result, state));
+  if (result.end == LoopResult::End::kPaused ||
+      result.end == LoopResult::End::kCancelled) {
+    return absl::CancelledError("interrupted");
+  }
+  POT_RETURN_IF_ERROR(RenameDirectory(best_model, flags.out));
+  absl::PrintF("%s: %d parameters, %.4f nats per token\n", flags.out,
+               config.num_parameters(), result.best.nats);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddPretrainCommand(CLI::App* app, absl::Status* result) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app->add_subcommand(
+      "pretrain",
+      "Train a GPT-2 from scratch; writes a Hugging Face directory");
+  command
+      ->add_option("--tokenizer", flags->tokenizer,
+                   "Directory with vocab.json and merges.txt; see `tokenizer`")
+      ->required();
+  command->add_option("--out", flags->out, "Directory to create")->required();
+  command->add_option("--layers", flags->layers, "n_layer")
+      ->capture_default_str();
+  command->add_option("--heads", flags->heads, "n_head")->capture_default_str();
+  command->add_option("--width", flags->width, "n_embd")->capture_default_str();
+  command->add_option("--inner", flags->inner, "n_inner [4 * --width]");
+  command->add_option("--positions", flags->positions, "n_positions")
+      ->capture_default_str();
+  AddTrainingFlags(command, &flags->training);
+  command->callback([flags, result] { *result = Run(*flags); });
+}
+
+}  // namespace pot

@@ -1,0 +1,41 @@
+// The command line flags that choose a quantization, and a place for it.
+#ifndef POT_TRAINER_QUANTIZE_FLAGS_H_
+#define POT_TRAINER_QUANTIZE_FLAGS_H_
+
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "engine/gpt2/quantize_model.h"
+
+namespace pot {
+
+// As a --format, floats.
+inline constexpr char kFloatFormat[] = "f32";
+
+struct QuantizeFlags {
+  std::string format = "pot4";
+  std::string granularity = "row";
+  std::string method = "nearest";
+  std::string embedding_format;
+  std::string embedding_granularity;
+  float paper_eps = 0.0f;
+  bool float_positions = false;
+};
+
+void AddQuantizeFlags(CLI::App* command, QuantizeFlags* flags);
+
+// INVALID_ARGUMENT, also for kFloatFormat.
+absl::StatusOr<QuantizeModelOptions> ParseQuantizeFlags(
+    const QuantizeFlags& flags);
+
+// REPO/NAME.
+struct ModelPath {
+  std::string root;
+  std::string name;
+};
+absl::StatusOr<ModelPath> ParseModelPath(const std::string& path);
+
+}  // namespace pot
+
+#endif  // POT_TRAINER_QUANTIZE_FLAGS_H_
