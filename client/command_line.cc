@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
 #include "client/text_format.h"
@@ -23,8 +25,8 @@ constexpr char kFooter[] =
     "  models import --load  POT_MODELS_IMPORT_LOAD load = true in "
     "[models.import]\n"
     "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 unavailable,\n"
-    "5 deadline, 6 exhausted, 7 authorization, 8 precondition, "
-    "130 interrupted.";
+    "5 deadline, 6 exhausted, 7 authorization, 8 precondition, 9 job failed,\n"
+    "10 job cancelled, 11 job's gate not passed, 130 interrupted.";
 
 constexpr char kCommandFooter[] =
     "--server, --timeout, --output, --config, --verbose and what variables "
@@ -35,6 +37,19 @@ void ReportError(const absl::Status& status, Console* console) {
   console->WriteError(
       absl::StrCat("pot-client: ", absl::StatusCodeToString(status.code()),
                    ": ", Printable(status.message()), "\n"));
+}
+
+// The first of the variables that decide a locale's characters, as setlocale(3)
+// looks them up, names UTF-8.
+bool IsUtf8Locale(const GetEnvironment& get_environment) {
+  for (const char* const name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const std::string value =
+        absl::AsciiStrToLower(get_environment(name).value_or(""));
+    if (value.empty()) continue;
+    return absl::StrContains(value, "utf-8") ||
+           absl::StrContains(value, "utf8");
+  }
+  return false;
 }
 
 absl::Status CheckUtf8(const std::vector<std::string>& arguments) {
@@ -74,7 +89,7 @@ int Run(const std::vector<std::string>& arguments,
   Console* const console = environment.console;
   CommonFlags flags;
   CommandFunction selected;
-  CLI::App app("Talks to pot-server: text, probabilities and models.",
+  CLI::App app("Talks to pot-server: text, probabilities, models and training.",
                "pot-client");
   AddAllCommands(&app, &flags, &selected);
   absl::Status status = CheckUtf8(arguments);
@@ -86,13 +101,16 @@ int Run(const std::vector<std::string>& arguments,
     }
     status = ApplyFlagSources(&app, environment.get_environment);
   }
+  int exit_code = kExitOk;
   if (status.ok()) {
-    Session session(flags, console, environment.interrupter, environment.now);
+    Session session(flags, console, environment.interrupter, environment.now,
+                    IsUtf8Locale(environment.get_environment));
     status = selected(&session);
+    exit_code = session.exit_code();
   }
   if (console->out_closed()) return kExitOk;
   if (environment.interrupter->interrupted()) return kExitInterrupted;
-  if (status.ok()) return kExitOk;
+  if (status.ok()) return exit_code;
   ReportError(status, console);
   // The server may cancel, too; only Ctrl-C is 130.
   return status.code() == absl::StatusCode::kCancelled
@@ -116,6 +134,8 @@ void AddAllCommands(CLI::App* app, CommonFlags* flags,
   AddTokenizeCommand(app, selected);
   AddDetokenizeCommand(app, selected);
   AddModelsCommand(app, selected);
+  AddSubmitQatCommand(app, selected);
+  AddJobsCommand(app, selected);
   AddHealthCommand(app, selected);
   AddCompletionCommand(app, selected);
   for (CLI::App* command :

@@ -22,6 +22,8 @@ void AddScoreCommand(CLI::App* app, CommandFunction* selected);
 void AddTokenizeCommand(CLI::App* app, CommandFunction* selected);
 void AddDetokenizeCommand(CLI::App* app, CommandFunction* selected);
 void AddModelsCommand(CLI::App* app, CommandFunction* selected);
+void AddSubmitQatCommand(CLI::App* app, CommandFunction* selected);
+void AddJobsCommand(CLI::App* app, CommandFunction* selected);
 void AddHealthCommand(CLI::App* app, CommandFunction* selected);
 // Writes scripts for all commands of `app`, so it comes last.
 void AddCompletionCommand(CLI::App* app, CommandFunction* selected);

@@ -18,6 +18,11 @@ constexpr int kMaxReceivedBytes = 64 << 20;
 constexpr int kFirstReconnectMs = 100;
 constexpr int kMaxReconnectMs = 1000;
 
+// A watched job may be silent for long, and so is a network that is gone. Less
+// than five minutes between pings would anger servers (their default of
+// GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS).
+constexpr int kKeepaliveMs = 6 * 60 * 1000;
+
 constexpr char kServiceConfig[] = R"({
   "methodConfig": [{
     "name": [{}],
@@ -34,6 +39,9 @@ constexpr char kServiceConfig[] = R"({
       {"service": "pot.v1.ModelService", "method": "ImportModel"},
       {"service": "pot.v1.ModelService", "method": "RollbackAlias"},
       {"service": "pot.v1.ModelService", "method": "DeleteVersion"},
+      {"service": "pot.v1.TrainingService", "method": "StopEarlyAndPublish"},
+      {"service": "pot.v1.TrainingService", "method": "PublishCheckpoint"},
+      {"service": "pot.v1.TrainingService", "method": "DeleteJob"},
       {"service": "grpc.health.v1.Health"}
     ]
   }]
@@ -57,6 +65,8 @@ Connection::Connection(std::string server, absl::Duration timeout,
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // $http_proxy is not meant for this machine.
   if (IsLocal(server_)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   channel_ = grpc::CreateCustomChannel(

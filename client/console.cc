@@ -1,6 +1,7 @@
 #include "client/console.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -58,6 +59,12 @@ Console::Console(int in, int out, int err, const Interrupter* interrupter)
       in_is_terminal_(isatty(in) == 1),
       out_is_terminal_(isatty(out) == 1),
       err_is_terminal_(isatty(err) == 1) {}
+
+int Console::err_columns() const {
+  winsize size = {};
+  return ioctl(err_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col
+                                                                : 80;
+}
 
 absl::Status Console::Write(absl::string_view data) {
   const int error = WriteFully(out_, data);

@@ -28,6 +28,9 @@ class Console {
   bool out_is_terminal() const { return out_is_terminal_; }
   bool err_is_terminal() const { return err_is_terminal_; }
 
+  // Width of the error stream's terminal; 80 when it does not tell.
+  int err_columns() const;
+
   // Writes data in full. CANCELLED when the reader is gone (EPIPE), which
   // out_closed() then tells, too.
   absl::Status Write(absl::string_view data);

@@ -49,4 +49,13 @@ std::string ActivationsName(v1::ActivationQuantization activations) {
                      "ACTIVATION_QUANTIZATION_", activations));
 }
 
+std::string JobStateName(v1::QatJobState state) {
+  return Strip(v1::QatJobState_Name(state), "QAT_JOB_STATE_", state);
+}
+
+std::string SeverityName(v1::LogSeverity severity) {
+  return Lower(
+      Strip(v1::LogSeverity_Name(severity), "LOG_SEVERITY_", severity));
+}
+
 }  // namespace pot

@@ -6,6 +6,7 @@
 
 #include "pot/v1/common.pb.h"
 #include "pot/v1/model.pb.h"
+#include "pot/v1/qat_job.pb.h"
 
 namespace pot {
 
@@ -15,6 +16,8 @@ std::string EventKindName(v1::ModelEventKind kind);       // "CHANGED"
 std::string StageName(v1::ImportStage stage);             // "quantizing"
 std::string CauseName(v1::AliasChangeCause cause);        // "auto rollback"
 std::string ActivationsName(v1::ActivationQuantization);  // "affine"
+std::string JobStateName(v1::QatJobState state);          // "RUNNING"
+std::string SeverityName(v1::LogSeverity severity);       // "warning"
 
 }  // namespace pot
 

@@ -14,6 +14,10 @@ inline constexpr int kExitDeadline = 5;
 inline constexpr int kExitExhausted = 6;
 inline constexpr int kExitAuthorization = 7;
 inline constexpr int kExitPrecondition = 8;
+// How a watched job ended.
+inline constexpr int kExitJobFailed = 9;
+inline constexpr int kExitJobCancelled = 10;
+inline constexpr int kExitGateRejected = 11;
 inline constexpr int kExitInterrupted = 130;
 
 // Of a status, whether it came from the server or from the command line.

@@ -51,7 +51,13 @@ absl::Status ParseNumber(const std::string& text, T* number) {
         Quote(text), " is no whole number in [", std::numeric_limits<T>::min(),
         ", ", std::numeric_limits<T>::max(), "]"));
   } else {
-    if (absl::SimpleAtof(text, number)) return absl::OkStatus();
+    bool parsed = false;
+    if constexpr (std::is_same_v<T, double>) {
+      parsed = absl::SimpleAtod(text, number);
+    } else {
+      parsed = absl::SimpleAtof(text, number);
+    }
+    if (parsed) return absl::OkStatus();
     return absl::InvalidArgumentError(
         absl::StrCat(Quote(text), " is no number"));
   }

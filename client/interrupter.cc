@@ -1,13 +1,18 @@
 #include "client/interrupter.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
+#include <cstdint>
 #include <cstdlib>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "client/exit_code.h"
 
 namespace pot {
@@ -48,6 +53,20 @@ int Interrupter::AddCallback(std::function<void()> cancel) {
 void Interrupter::RemoveCallback(int id) {
   MutexLock lock(&mutex_);
   callbacks_.erase(id);
+}
+
+bool Interrupter::Sleep(absl::Duration duration) const {
+  const absl::Time end = absl::Now() + duration;
+  while (!interrupted_) {
+    const absl::Duration left = end - absl::Now();
+    if (left <= absl::ZeroDuration()) return true;
+    pollfd ready = {wake_fd(), POLLIN, 0};
+    poll(&ready, 1,
+         static_cast<int>(std::min<int64_t>(
+             absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))),
+             INT_MAX)));
+  }
+  return false;
 }
 
 InterruptSignal::InterruptSignal(Interrupter* interrupter) {

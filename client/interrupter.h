@@ -6,6 +6,7 @@
 #include <map>
 #include <thread>
 
+#include "absl/time/time.h"
 #include "engine/base/mutex.h"
 
 namespace pot {
@@ -30,6 +31,9 @@ class Interrupter {
   int AddCallback(std::function<void()> cancel);
   // `cancel` neither runs nor starts once this returned.
   void RemoveCallback(int id);
+
+  // Sleeps for `duration`, at most until Interrupt(). False when interrupted.
+  bool Sleep(absl::Duration duration) const;
 
   // Readable from Interrupt() until Reset(), for poll(2).
   int wake_fd() const { return wake_[0]; }

@@ -11,34 +11,31 @@ namespace pot {
 namespace {
 
 constexpr int kCells = 30;
-constexpr auto kRedrawInterval = std::chrono::milliseconds(100);
 
 }  // namespace
 
-ProgressBar::ProgressBar(Console* console, std::string label)
-    : console_(console),
-      label_(Printable(label)),
-      drawn_(Clock::now() - kRedrawInterval) {}
-
-ProgressBar::~ProgressBar() {
-  if (visible_) console_->WriteError("\r\x1b[K");
+std::string DrawBar(double share, int cells) {
+  const double inside = share > 0 ? std::min(share, 1.0) : 0.0;
+  const int filled = static_cast<int>(inside * cells);
+  return absl::StrCat("[", std::string(static_cast<size_t>(filled), '#'),
+                      std::string(static_cast<size_t>(cells - filled), '.'),
+                      "]");
 }
 
+ProgressBar::ProgressBar(Console* console, std::string label)
+    : label_(Printable(label)), line_(console) {}
+
 void ProgressBar::Update(int64_t done, int64_t total, absl::string_view note) {
-  const Clock::time_point now = Clock::now();
-  if (!console_->err_is_terminal() || now - drawn_ < kRedrawInterval) return;
-  drawn_ = now;
-  visible_ = true;
-  std::string line = absl::StrCat("\r\x1b[K", label_);
+  if (!line_.due()) return;
+  std::string text = label_;
   if (total > 0) {
     const double share = std::clamp(
         static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
-    const int cells = static_cast<int>(share * kCells);
-    absl::StrAppendFormat(&line, " [%s%s] %3.0f %%", std::string(cells, '#'),
-                          std::string(kCells - cells, '.'), 100 * share);
+    absl::StrAppendFormat(&text, " %s %3.0f %%", DrawBar(share, kCells),
+                          100 * share);
   }
-  absl::StrAppend(&line, note.empty() ? "" : "  ", note);
-  console_->WriteError(line);
+  absl::StrAppend(&text, note.empty() ? "" : "  ", note);
+  line_.Set(std::move(text));
 }
 
 }  // namespace pot

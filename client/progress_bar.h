@@ -1,35 +1,30 @@
 #ifndef POT_CLIENT_PROGRESS_BAR_H_
 #define POT_CLIENT_PROGRESS_BAR_H_
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 
 #include "absl/strings/string_view.h"
 #include "client/console.h"
+#include "client/status_line.h"
 
 namespace pot {
 
-// One line on the error stream, redrawn at most ten times a second. Silent
-// when that is no terminal.
+// "[###...]" with `share` of its cells filled. A share outside [0, 1], or NaN,
+// is drawn as the nearer end.
+std::string DrawBar(double share, int cells);
+
+// A label, a bar and a note in a StatusLine.
 class ProgressBar {
  public:
   ProgressBar(Console* console, std::string label);
-  // Erases it.
-  ~ProgressBar();
-  ProgressBar(const ProgressBar&) = delete;
-  ProgressBar& operator=(const ProgressBar&) = delete;
 
   // `total` of 0 or less is unknown: no bar, only the label and `note`.
   void Update(int64_t done, int64_t total, absl::string_view note = "");
 
  private:
-  using Clock = std::chrono::steady_clock;
-
-  Console* const console_;
   const std::string label_;
-  Clock::time_point drawn_;
-  bool visible_ = false;
+  StatusLine line_;
 };
 
 }  // namespace pot

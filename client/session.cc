@@ -23,11 +23,12 @@ constexpr size_t kMaxTextBytes = 16 << 20;
 }  // namespace
 
 Session::Session(CommonFlags flags, Console* console, Interrupter* interrupter,
-                 std::function<absl::Time()> now)
+                 std::function<absl::Time()> now, bool utf8_locale)
     : flags_(std::move(flags)),
       console_(console),
       interrupter_(interrupter),
-      now_(std::move(now)) {}
+      now_(std::move(now)),
+      utf8_locale_(utf8_locale) {}
 
 Connection& Session::connection() {
   if (connection_ == nullptr) {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "client/connection.h"
 #include "client/console.h"
+#include "client/exit_code.h"
 #include "client/flags.h"
 #include "client/interrupter.h"
 #include "pot/v1/common.pb.h"
@@ -25,12 +26,17 @@ namespace pot {
 class Session {
  public:
   Session(CommonFlags flags, Console* console, Interrupter* interrupter,
-          std::function<absl::Time()> now);
+          std::function<absl::Time()> now, bool utf8_locale = false);
 
   const CommonFlags& flags() const { return flags_; }
   Console& console() { return *console_; }
   Interrupter& interrupter() { return *interrupter_; }
   absl::Time Now() const { return now_(); }
+  // Whether the person's terminal shows more than ASCII.
+  bool utf8_locale() const { return utf8_locale_; }
+  // Of a command that ran without an error; kExitOk unless set.
+  int exit_code() const { return exit_code_; }
+  void set_exit_code(int exit_code) { exit_code_ = exit_code; }
   // Made at the first use.
   Connection& connection();
 
@@ -45,6 +51,8 @@ class Session {
   Console* const console_;
   Interrupter* const interrupter_;
   const std::function<absl::Time()> now_;
+  const bool utf8_locale_;
+  int exit_code_ = kExitOk;
   std::unique_ptr<Connection> connection_;
 };
 

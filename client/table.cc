@@ -4,17 +4,13 @@
 #include <cstddef>
 #include <utility>
 
+#include "client/text_format.h"
+
 namespace pot {
 namespace {
 
 constexpr char kRule[] = "\u2500";
 constexpr size_t kGap = 2;
-
-// Code points: every byte that does not continue one.
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
 
 }  // namespace
 
@@ -28,15 +24,15 @@ void Table::AddRow(std::vector<std::string> cells) {
 std::string Table::ToString() const {
   std::vector<size_t> widths;
   for (size_t i = 0; i < columns_.size(); ++i) {
-    size_t width = Width(columns_[i].header);
-    for (const auto& row : rows_) width = std::max(width, Width(row[i]));
+    size_t width = CountColumns(columns_[i].header);
+    for (const auto& row : rows_) width = std::max(width, CountColumns(row[i]));
     widths.push_back(width);
   }
   std::string out;
   const auto append = [&](const auto& cell_of) {
     for (size_t i = 0; i < columns_.size(); ++i) {
       const std::string& cell = cell_of(i);
-      const std::string padding(widths[i] - Width(cell), ' ');
+      const std::string padding(widths[i] - CountColumns(cell), ' ');
       if (columns_[i].align == Align::kRight) out += padding;
       out += cell;
       if (i + 1 == columns_.size()) break;

@@ -16,6 +16,8 @@ bool IsControl(int32_t code_point) {
   return code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
 }
 
+bool BeginsCodePoint(char c) { return (c & 0xc0) != 0x80; }
+
 std::string Escape(absl::string_view text, bool quotes) {
   std::string out;
   while (!text.empty()) {
@@ -47,6 +49,19 @@ std::string Printable(absl::string_view text) { return Escape(text, false); }
 
 std::string Quote(absl::string_view text) {
   return absl::StrCat("\"", Escape(text, true), "\"");
+}
+
+size_t CountColumns(absl::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), BeginsCodePoint));
+}
+
+absl::string_view CutToColumns(absl::string_view text, size_t columns) {
+  size_t end = 0;
+  for (; end < text.size(); ++end) {
+    if (BeginsCodePoint(text[end]) && columns-- == 0) break;
+  }
+  return text.substr(0, end);
 }
 
 std::string FormatCount(uint64_t count) {
@@ -89,6 +104,30 @@ std::string FormatAge(absl::Duration age) {
   if (seconds < 3600) return absl::StrCat(seconds / 60, " min");
   if (seconds < 48 * 3600) return absl::StrCat(seconds / 3600, " h");
   return absl::StrCat(seconds / (24 * 3600), " d");
+}
+
+std::string FormatSeconds(double seconds) {
+  // Also refuses NaN; beyond 30 000 years nobody counts days.
+  if (!(seconds >= 0 && seconds < 1e12)) return "-";
+  if (seconds < 9.95) return absl::StrFormat("%.1f s", seconds);
+  const auto whole = static_cast<int64_t>(std::llround(seconds));
+  if (whole < 60) return absl::StrCat(whole, " s");
+  if (whole < 3600) return absl::StrCat(whole / 60, " min ", whole % 60, " s");
+  const int64_t minutes = whole / 60;
+  if (minutes < 24 * 60) {
+    return absl::StrCat(minutes / 60, " h ", minutes % 60, " min");
+  }
+  return absl::StrCat(minutes / (24 * 60), " d ", minutes / 60 % 24, " h");
+}
+
+std::string FormatReal(double value) {
+  // %g pads nothing, and fewer digits would make 1e+01 of 10.
+  for (int digits = 6; digits < 17; ++digits) {
+    std::string text = absl::StrFormat("%.*g", digits, value);
+    double read = 0;
+    if (absl::SimpleAtod(text, &read) && read == value) return text;
+  }
+  return absl::StrFormat("%.17g", value);
 }
 
 bool ParseTimeout(absl::string_view text, absl::Duration* timeout) {

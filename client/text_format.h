@@ -2,6 +2,7 @@
 #ifndef POT_CLIENT_TEXT_FORMAT_H_
 #define POT_CLIENT_TEXT_FORMAT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -17,6 +18,13 @@ std::string Printable(absl::string_view text);
 // The same in double quotes, with \" and \\ escaped.
 std::string Quote(absl::string_view text);
 
+// Code points of UTF-8: every byte that does not continue one. Columns, for
+// the characters that this program writes.
+size_t CountColumns(absl::string_view text);
+
+// The first `columns` code points of `text`.
+absl::string_view CutToColumns(absl::string_view text, size_t columns);
+
 // 1234567 as "1,234,567".
 std::string FormatCount(uint64_t count);
 
@@ -29,6 +37,13 @@ std::string FormatSaving(int64_t part, int64_t whole);
 
 // "5 s", "12 min", "3 h", "9 d".
 std::string FormatAge(absl::Duration age);
+
+// A time to wait or that something took, its two largest units: "0.4 s",
+// "45 s", "2 min 40 s", "3 h 12 min", "2 d 3 h". "-" for a negative one or NaN.
+std::string FormatSeconds(double seconds);
+
+// A short decimal number that reads back as `value`: "0.0002", "1.02", "10".
+std::string FormatReal(double value);
 
 // "60s", "500ms", "2m", "1h30m"; a bare number is seconds. Must be over 0.
 bool ParseTimeout(absl::string_view text, absl::Duration* timeout);

@@ -1,6 +1,9 @@
 #include "tests/client/client_testing.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,6 +78,45 @@ class Pipe {
   int ends_[2] = {-1, -1};
 };
 
+// A terminal of which a thread keeps all that is written.
+class Terminal {
+ public:
+  explicit Terminal(int columns) : master_(posix_openpt(O_RDWR | O_NOCTTY)) {
+    EXPECT_EQ(grantpt(master_), 0);
+    EXPECT_EQ(unlockpt(master_), 0);
+    slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
+    EXPECT_GE(slave_, 0);
+    winsize size = {};
+    size.ws_col = static_cast<unsigned short>(columns);
+    EXPECT_EQ(ioctl(slave_, TIOCSWINSZ, &size), 0);
+    reader_ = std::thread([this] {
+      char piece[4096];
+      // Fails once the slave is closed.
+      for (ssize_t n; (n = read(master_, piece, sizeof(piece))) > 0;) {
+        content_.append(piece, static_cast<size_t>(n));
+      }
+    });
+  }
+  ~Terminal() {
+    if (reader_.joinable()) Content();
+    close(master_);
+  }
+
+  int fd() const { return slave_; }
+  // Ends it.
+  std::string Content() {
+    close(slave_);
+    reader_.join();
+    return content_;
+  }
+
+ private:
+  const int master_;
+  int slave_ = -1;
+  std::string content_;
+  std::thread reader_;
+};
+
 }  // namespace
 
 ClientRun RunPotClient(const std::vector<std::string>& arguments,
@@ -87,8 +129,11 @@ ClientRun RunPotClient(const std::vector<std::string>& arguments,
     writer = std::thread([&] { in_pipe.WriteAndClose(input.in); });
   }
   if (input.out_is_closed) out_pipe.CloseReader();
+  std::optional<Terminal> terminal;
+  if (input.err_columns > 0) terminal.emplace(input.err_columns);
   Console console(input.in_is_pipe ? in_pipe.reader() : in.fd(),
-                  input.out_is_closed ? out_pipe.writer() : out.fd(), err.fd(),
+                  input.out_is_closed ? out_pipe.writer() : out.fd(),
+                  terminal.has_value() ? terminal->fd() : err.fd(),
                   &interrupter);
   ClientEnvironment environment;
   environment.console = &console;
@@ -114,7 +159,7 @@ ClientRun RunPotClient(const std::vector<std::string>& arguments,
   in_pipe.CloseReader();
   if (writer.joinable()) writer.join();
   run.out = out.Content();
-  run.err = err.Content();
+  run.err = terminal.has_value() ? terminal->Content() : err.Content();
   return run;
 }
 

@@ -25,6 +25,8 @@ struct ClientInput {
   bool in_is_pipe = false;
   // Nobody reads standard output.
   bool out_is_closed = false;
+  // Standard error is a terminal of this width; 0: it is none.
+  int err_columns = 0;
   std::map<std::string, std::string> environment = {};
   // Runs beside the client, e.g. to interrupt it; `out_bytes` tells how much
   // the client has written to standard output.

@@ -313,6 +313,7 @@ FakeServer::FakeServer(const std::string& address) {
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&inference);
   builder.RegisterService(&models);
+  builder.RegisterService(&training);
   builder.RegisterService(&health);
   server_ = builder.BuildAndStart();
   address_ = "127.0.0.1:" + std::to_string(port);

@@ -13,6 +13,7 @@
 #include "grpcpp/grpcpp.h"
 #include "pot/v1/inference.grpc.pb.h"
 #include "pot/v1/model.grpc.pb.h"
+#include "tests/client/fake_training.h"
 
 namespace pot {
 
@@ -123,6 +124,7 @@ class FakeServer {
 
   FakeInference inference;
   FakeModels models;
+  FakeTraining training;
   FakeHealth health;
 
  private:

@@ -134,6 +134,14 @@ TEST(FlagsTest, UsageErrorsAreOneLineWithCode2) {
       {"models", "import", "tiny"},
       {"models", "import", "tiny", "dir", "--hub", "x/y"},
       {"models", "diff", "tiny@1"},
+      {"submit-qat"},
+      {"submit-qat", "--base", "tiny"},
+      {"submit-qat", "--base", "tiny", "--train", "self", "--ste", "soft"},
+      {"submit-qat", "--base", "tiny", "--train", "self", "--steps", "1e3"},
+      {"jobs"},
+      {"jobs", "show"},
+      {"jobs", "watch", "a", "--after", "x"},
+      {"jobs", "plot", "a", "--out", "a.jpeg"},
       {"completion", "tcsh"}};
   for (const auto& arguments : cases) {
     const ClientRun run = RunPotClient(arguments);
@@ -165,7 +173,7 @@ TEST(CompletionTest, KnowsEveryCommandAndFlag) {
   CommandFunction selected;
   AddAllCommands(&app, &flags, &selected);
   const CompletionNode program = DescribeCommands(&app);
-  ASSERT_EQ(program.commands.size(), 10u);
+  ASSERT_EQ(program.commands.size(), 12u);
   bool found = false;
   for (const CompletionFlag& flag : program.flags) {
     if (flag.name != "output") continue;
@@ -219,6 +227,9 @@ TEST(CompletionTest, BashCompletes) {
   EXPECT_EQ(complete("pot-client models import --emb", 3),
             "--embedding-format --embedding-granularity\n");
   EXPECT_EQ(complete("pot-client generate --serv", 2), "--server\n");
+  EXPECT_EQ(complete("pot-client jobs res", 2), "resume\n");
+  EXPECT_EQ(complete("pot-client submit-qat --schedule ''", 3),
+            "cosine linear constant\n");
 }
 
 TEST(CompletionTest, OtherShellsParseTheirScripts) {
