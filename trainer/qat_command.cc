@@ -17,6 +17,8 @@
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/model_files.h"
+#include "engine/inference_engine.h"
+#include "engine/kernels/kernel_table.h"
 #include "engine/loaded_model.h"
 #include "trainer/commands.h"
 #include "trainer/data/self_text.h"
@@ -121,8 +123,10 @@ absl::StatusOr<LossOptions> LossOf(const Flags& flags, LossOptions loss) {
 
 // Data-free training text, from the base itself.
 absl::StatusOr<TokenCorpus> SelfText(const Flags& flags, int64_t context) {
-  POT_ASSIGN_OR_RETURN(const auto model,
-                       LoadModel(flags.from, ModelIdentity(), LoadOptions()));
+  POT_ASSIGN_OR_RETURN(const KernelTable* const kernels,
+                       KernelTableFromEnvironment());
+  POT_ASSIGN_OR_RETURN(const auto model, LoadModel(flags.from, ModelIdentity(),
+                                                   {.kernels = kernels}));
   SelfTextOptions options;
   options.tokens = flags.self_tokens;
   options.sequence_tokens = context + 1;
