@@ -103,6 +103,9 @@ grpc::Status Call::End(const absl::Status& status) {
     }
   }
   LogRequest(record_);
+  if (record_.version != 0) {
+    calls_->ReportOutcome(record_.model, record_.version, status);
+  }
   if (std::exchange(entered_, false)) calls_->Leave();
   return ToGrpcStatus(status);
 }

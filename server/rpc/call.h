@@ -4,8 +4,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -34,11 +36,27 @@ class CallTracker {
 
   int64_t running() const;
 
+  // Told of the end of every call that a version was to answer, on any thread;
+  // must not block. Set before the first call.
+  using OutcomeObserver =
+      std::function<void(const std::string& model, int64_t version,
+                         const absl::Status& status)>;
+  void SetOutcomeObserver(OutcomeObserver observer) {
+    outcome_observer_ = std::move(observer);
+  }
+  void ReportOutcome(const std::string& model, int64_t version,
+                     const absl::Status& status) const {
+    if (outcome_observer_ != nullptr) {
+      outcome_observer_(model, version, status);
+    }
+  }
+
  private:
   mutable Mutex mutex_;
   CondVar idle_;
   int64_t running_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  OutcomeObserver outcome_observer_;
 };
 
 // What the services work with. All outlive the gRPC server.

@@ -64,11 +64,8 @@ void LongCall::OnCancel() {
   }
 }
 
-grpc::ServerUnaryReactor* StartLongCall(grpc::CallbackServerContext* rpc,
-                                        std::unique_ptr<Call> call,
-                                        const absl::Status& begun,
-                                        WorkerPool* pool, LongWork work,
-                                        grpc::ByteBuffer* response) {
+OpenCall StartOpenCall(grpc::CallbackServerContext* rpc,
+                       std::unique_ptr<Call> call, grpc::ByteBuffer* response) {
   auto* const reactor = new LongCallReactor(response);
   // The reactor is alive until it is finished, which happens only here.
   const auto shared = std::make_shared<LongCall>(
@@ -77,6 +74,16 @@ grpc::ServerUnaryReactor* StartLongCall(grpc::CallbackServerContext* rpc,
         reactor->FinishWith(std::move(status), std::move(answer));
       });
   reactor->set_call(shared);
+  return {reactor, shared};
+}
+
+grpc::ServerUnaryReactor* StartLongCall(grpc::CallbackServerContext* rpc,
+                                        std::unique_ptr<Call> call,
+                                        const absl::Status& begun,
+                                        WorkerPool* pool, LongWork work,
+                                        grpc::ByteBuffer* response) {
+  const OpenCall open = StartOpenCall(rpc, std::move(call), response);
+  const std::shared_ptr<LongCall> shared = open.call;
   absl::Status status = begun;
   if (status.ok()) {
     status = pool->Submit([shared, work = std::move(work)] {
@@ -86,7 +93,7 @@ grpc::ServerUnaryReactor* StartLongCall(grpc::CallbackServerContext* rpc,
     });
   }
   if (!status.ok()) shared->Finish(status);
-  return reactor;
+  return open.reactor;
 }
 
 }  // namespace pot

@@ -48,6 +48,14 @@ class LongCall {
   std::atomic<bool> finished_{false};
 };
 
+// A unary call that whoever holds `call` finishes, from any thread.
+struct OpenCall {
+  grpc::ServerUnaryReactor* reactor = nullptr;  // for gRPC alone
+  std::shared_ptr<LongCall> call;
+};
+OpenCall StartOpenCall(grpc::CallbackServerContext* rpc,
+                       std::unique_ptr<Call> call, grpc::ByteBuffer* response);
+
 // Computes an answer, on a worker thread.
 using LongWork =
     std::function<absl::Status(const LongCall& call, grpc::ByteBuffer* answer)>;

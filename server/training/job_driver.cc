@@ -95,7 +95,6 @@ JobDriver::~JobDriver() {
 }
 
 void JobDriver::Start() {
-  SweepOrphans();
   BeginProbations();
   thread_ = std::thread([this] { ThreadMain(); });
 }
@@ -372,7 +371,7 @@ void JobDriver::EndProbations() {
   }
 }
 
-void JobDriver::SweepOrphans() {
+void JobDriver::RemoveOrphans() {
   options_.uploads->Sweep([this](const std::string& job_id) {
     const absl::StatusOr<v1::QatJob> job = options_.store->Get(job_id);
     return job.ok() ? job->state() == v1::QAT_JOB_STATE_QUEUED ||

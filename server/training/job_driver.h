@@ -53,8 +53,10 @@ class JobDriver {
   JobDriver(const JobDriver&) = delete;
   JobDriver& operator=(const JobDriver&) = delete;
 
-  // Removes what crashed uploads and publications left, watches the probations
-  // that were running, starts the thread.
+  // Removes what crashed uploads left. Before workers can call.
+  void RemoveOrphans();
+
+  // Watches the probations that were running, starts the thread.
   void Start();
 
   // The hook for the end of calls (server/rpc/call.h).
@@ -88,7 +90,6 @@ class JobDriver {
   void BeginProbation(const v1::QatJob& job);
   void BeginProbations();
   void EndProbations();
-  void SweepOrphans();
   // Nothing for OK, or for a job that was cancelled or deleted meanwhile.
   void LogError(const std::string& job_id, const std::string& what,
                 const absl::Status& status);

@@ -93,9 +93,12 @@ absl::StatusOr<std::optional<v1::JobCheckpoint>> UploadAcceptor::FindCheckpoint(
   const absl::StatusOr<Manifest> manifest =
       ReadManifest(JobDirectory(root_, known->directory));
   if (manifest.ok() && SameFiles(*manifest, header)) return known->checkpoint;
-  return absl::AlreadyExistsError(
-      absl::StrCat("the job has a checkpoint ", header.upload_id(),
-                   " of other files; every upload needs its own identifier"));
+  return WithDetails(
+      absl::AlreadyExistsError(absl::StrCat(
+          "the job has a checkpoint ", header.upload_id(),
+          " of other files; every upload needs its own identifier")),
+      {.reason = "CHECKPOINT_EXISTS",
+       .metadata = {{"value", header.upload_id()}}});
 }
 
 absl::StatusOr<std::optional<v1::Snapshot>> UploadAcceptor::FindSnapshot(
