@@ -73,10 +73,12 @@ class Arena {
 
 }  // namespace
 
-std::shared_ptr<void> AllocateOnHugePages(size_t bytes) {
+std::shared_ptr<void> AllocateOnHugePages(size_t bytes, HugePageStream stream) {
   static Mutex mutex;
-  // The arena that still has room; alive as long as one of its buffers.
-  static std::weak_ptr<Arena> last;
+  // Each stream's arena that still has room; alive as long as one of its
+  // buffers.
+  static std::weak_ptr<Arena> arenas[2];
+  std::weak_ptr<Arena>& last = arenas[static_cast<int>(stream)];
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   MutexLock lock(&mutex);
   std::shared_ptr<Arena> arena = last.lock();

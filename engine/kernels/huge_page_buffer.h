@@ -11,10 +11,14 @@
 
 namespace pot {
 
-// `bytes` zeroed bytes, 64-byte aligned. Buffers that are made one after the
-// other share pages, and a page is given back with the last of them: for memory
-// that is freed together. Throws std::bad_alloc. Thread-safe.
-std::shared_ptr<void> AllocateOnHugePages(size_t bytes);
+// What is read in one go lies together: the codes of all matrices, say, behind
+// each other, so that the CPU's prefetcher runs on from one to the next.
+enum class HugePageStream { kCodes, kScales };
+
+// `bytes` zeroed bytes, 64-byte aligned. Buffers of a stream that are made one
+// after the other share pages, and a page is given back with the last of them:
+// for memory that is freed together. Throws std::bad_alloc. Thread-safe.
+std::shared_ptr<void> AllocateOnHugePages(size_t bytes, HugePageStream stream);
 
 template <typename T>
 class HugePageBuffer {
@@ -22,9 +26,10 @@ class HugePageBuffer {
 
  public:
   HugePageBuffer() = default;
-  explicit HugePageBuffer(size_t size)
-      : data_(
-            std::static_pointer_cast<T>(AllocateOnHugePages(size * sizeof(T)))),
+  explicit HugePageBuffer(size_t size,
+                          HugePageStream stream = HugePageStream::kCodes)
+      : data_(std::static_pointer_cast<T>(
+            AllocateOnHugePages(size * sizeof(T), stream))),
         size_(size) {}
 
   T* data() { return data_.get(); }

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/kernels/kernel_table.h"
+#include "engine/kernels/pot_blocks.h"
 #include "engine/kernels/pot_tile.h"
 #include "engine/quant/pot_format.h"
 
@@ -26,6 +27,8 @@ void SetBaselineFloatOps(KernelTable* table);
 PotDotFunction Avx2PotDot;
 PotDotFunction Avx512VnniPotDot;
 PotDotFunction Avx512VbmiPotDot;
+PotBlocksFunction Avx512VnniPotBlocks;
+PotBlocksFunction Avx512VbmiPotBlocks;
 void SetAvx2FloatOps(KernelTable* table);
 void SetAvx512FloatOps(KernelTable* table);
 extern const PotTile kAvx512PotTile;

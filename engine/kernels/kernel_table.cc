@@ -23,11 +23,13 @@ bool AlwaysSupported() { return true; }
 KernelTable MakeTable(absl::string_view name, bool (*supported)(),
                       PotDotFunction* pot_dot,
                       void (*set_float_ops)(KernelTable*),
+                      PotBlocksFunction* pot_blocks = nullptr,
                       const PotTile* tile = nullptr) {
   KernelTable table{};
   table.name = name;
   table.supported = supported;
   table.pot_dot = pot_dot;
+  table.pot_blocks = pot_blocks;
   table.tile = tile;
   set_float_ops(&table);
   return table;
@@ -93,12 +95,13 @@ absl::Span<const KernelTable* const> AllKernelTables() {
       MakeTable("avx2", Avx2Supported, Avx2PotDot, SetAvx2FloatOps);
   static const KernelTable avx512vnni =
       MakeTable("avx512vnni", Avx512VnniSupported, Avx512VnniPotDot,
-                SetAvx512FloatOps, &kAvx512PotTile);
+                SetAvx512FloatOps, Avx512VnniPotBlocks, &kAvx512PotTile);
   static const KernelTable avx512vbmi =
       MakeTable("avx512vbmi", Avx512VbmiSupported, Avx512VbmiPotDot,
-                SetAvx512FloatOps, &kAvx512PotTile);
-  static const KernelTable amx = MakeTable(
-      "amx", AmxSupported, Avx512VbmiPotDot, SetAvx512FloatOps, &kAmxPotTile);
+                SetAvx512FloatOps, Avx512VbmiPotBlocks, &kAvx512PotTile);
+  static const KernelTable amx =
+      MakeTable("amx", AmxSupported, Avx512VbmiPotDot, SetAvx512FloatOps,
+                Avx512VbmiPotBlocks, &kAmxPotTile);
   static const KernelTable* const tables[] = {&scalar,     &shift,      &avx2,
                                               &avx512vnni, &avx512vbmi, &amx};
 #elif defined(__aarch64__)

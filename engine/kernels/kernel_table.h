@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/kernels/pot_blocks.h"
 #include "engine/kernels/pot_tile.h"
 #include "engine/quant/activation.h"
 #include "engine/quant/pot_format.h"
@@ -29,6 +30,10 @@ struct KernelTable {
   void (*pot_dot)(const uint8_t* codes, const PotFormat& format,
                   const int8_t* a, int64_t a_stride, int num_rows,
                   int64_t steps, int32_t* acc);
+
+  // pot_dot with all that follows it, for consecutive blocks; null: there is
+  // only pot_dot.
+  PotBlocksFunction* pot_blocks;
 
   // For more rows; null where pot_dot does as well.
   const PotTile* tile;

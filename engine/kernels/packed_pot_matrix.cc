@@ -34,7 +34,8 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
       one_scale_(matrix.granularity().kind == Granularity::Kind::kTensor) {
   const int64_t vectors = num_blocks_ * groups_per_row_;
   codes_ = HugePageBuffer<uint8_t>(num_blocks_ * BlockBytes());
-  scales_ = AlignedBuffer<float>((one_scale_ ? 1 : vectors) * kBlockOutputs);
+  scales_ = HugePageBuffer<float>((one_scale_ ? 1 : vectors) * kBlockOutputs,
+                                  HugePageStream::kScales);
   if (one_scale_) {
     std::fill_n(scales_.data(), kBlockOutputs, matrix.Scale(0, 0));
   }
@@ -43,7 +44,7 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
     PackRow(matrix, row, absl::MakeSpan(codes));
     for (int64_t group = 0; group < groups_per_row_ && !one_scale_; ++group) {
       const int64_t vector = row / kBlockOutputs * groups_per_row_ + group;
-      scales_[vector * kBlockOutputs + row % kBlockOutputs] =
+      scales_.data()[vector * kBlockOutputs + row % kBlockOutputs] =
           matrix.Scale(row, group);
     }
   }
@@ -51,7 +52,8 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
     wide_level_sums_ = AlignedBuffer<int64_t>(vectors * kBlockOutputs);
     SumWideLevels();
   } else {
-    level_sums_ = AlignedBuffer<int32_t>(vectors * kBlockOutputs);
+    level_sums_ = HugePageBuffer<int32_t>(vectors * kBlockOutputs,
+                                          HugePageStream::kScales);
     SumLevels(kernels == nullptr ? *AllKernelTables()[0] : *kernels);
   }
 }

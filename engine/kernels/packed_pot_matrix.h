@@ -50,6 +50,9 @@ class PackedPotMatrix {
   // at most 4 bits have LevelSums, |sum| <= 2^7 * 2^16, the others
   // WideLevelSums, |sum| <= 2^31 * 2^16.
   const float* Scales(int64_t block, int64_t group) const;
+  // From the scales of one group to those of the next: 64, or 0 when a tensor
+  // has one scale.
+  int64_t scale_stride() const { return one_scale_ ? 0 : kBlockOutputs; }
   const int32_t* LevelSums(int64_t block, int64_t group) const;
   const int64_t* WideLevelSums(int64_t block, int64_t group) const;
 
@@ -75,8 +78,8 @@ class PackedPotMatrix {
   // A whole tensor's single scale is kept once, 64 times over.
   bool one_scale_;
   HugePageBuffer<uint8_t> codes_;
-  AlignedBuffer<float> scales_;
-  AlignedBuffer<int32_t> level_sums_;
+  HugePageBuffer<float> scales_;
+  HugePageBuffer<int32_t> level_sums_;
   AlignedBuffer<int64_t> wide_level_sums_;
 };
 

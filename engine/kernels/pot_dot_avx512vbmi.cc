@@ -2,7 +2,9 @@
 // an index: the book repeats every 16 bytes, so bits 4 and 5 need no mask.
 #if defined(__x86_64__)
 
+#include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "engine/kernels/kernel_sets.h"
 #include "engine/kernels/packed_pot_matrix.h"
@@ -12,6 +14,7 @@
 #define POT_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")))
 #define POT_KERNEL_FUNCTION Avx512VbmiPotDot
+#define POT_BLOCKS_FUNCTION Avx512VbmiPotBlocks
 
 namespace pot {
 namespace {

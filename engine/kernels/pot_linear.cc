@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/huge_page_buffer.h"
 #include "engine/kernels/linear.h"
 #include "engine/kernels/linear_arguments.h"
 #include "engine/kernels/packed_pot_matrix.h"
@@ -48,12 +49,14 @@ std::vector<TileScratch>& TileScratches(size_t count, size_t level_bytes) {
 
 class PotLinear : public Linear {
  public:
-  PotLinear(const PotMatrix& matrix, std::vector<float> bias,
+  PotLinear(const PotMatrix& matrix, const std::vector<float>& bias,
             ActivationMode mode, const KernelTable* kernels)
       : weights_(matrix, kernels),
-        bias_(std::move(bias)),
+        bias_(bias.size(), HugePageStream::kScales),
         mode_(mode),
-        kernels_(kernels) {}
+        kernels_(kernels) {
+    std::copy(bias.begin(), bias.end(), bias_.data());
+  }
 
   int64_t inputs() const override { return weights_.cols(); }
   int64_t outputs() const override { return weights_.rows(); }
@@ -69,6 +72,7 @@ class PotLinear : public Linear {
   absl::Status Forward(const float* x, int64_t rows, float* y,
                        ThreadPool* pool) const override {
     POT_RETURN_IF_ERROR(CheckForward(rows));
+    FetchBeginning();
     const QuantizedRows& a = Quantize(x, rows, pool);
     if (!weights_.wide() && kernels_->tile != nullptr &&
         rows >= kernels_->tile->min_rows) {
@@ -76,6 +80,10 @@ class PotLinear : public Linear {
       return absl::OkStatus();
     }
     ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
+      if (!weights_.wide() && kernels_->pot_blocks != nullptr) {
+        ForwardBlocks(a, rows, begin, end, y);
+        return;
+      }
       for (size_t block = begin; block < end; ++block) {
         // The block's codes stay in cache from one chunk of rows to the next.
         for (int64_t row = 0; row < rows; row += kMaxDotRows) {
@@ -93,6 +101,15 @@ class PotLinear : public Linear {
   }
 
  private:
+  // Asks for the first codes: memory works while activations are quantized,
+  // and the CPU's prefetcher sees where it goes on.
+  void FetchBeginning() const {
+    constexpr int64_t kBytes = 1024;
+    for (int64_t at = 0; at < kBytes; at += 64) {
+      __builtin_prefetch(weights_.BlockCodes(0, 0) + at);
+    }
+  }
+
   // Valid until the calling thread's next call.
   const QuantizedRows& Quantize(const float* x, int64_t rows,
                                 ThreadPool* pool) const {
@@ -190,6 +207,25 @@ class PotLinear : public Linear {
     }
   }
 
+  // Outputs of blocks [begin, end) for all rows.
+  void ForwardBlocks(const QuantizedRows& a, int64_t rows, int64_t begin,
+                     int64_t end, float* y) const {
+    const int64_t first = begin * kBlock;
+    const PotBlocks blocks = {
+        &weights_.format(),
+        weights_.BlockCodes(begin, 0),
+        weights_.Scales(begin, 0),
+        weights_.scale_stride(),
+        weights_.LevelSums(begin, 0),
+        bias_.size() == 0 ? nullptr : bias_.data() + first,
+        std::min(outputs(), end * kBlock) - first,
+        weights_.padded_cols() / PackedPotMatrix::kStepInputs,
+        GroupSteps(0)};
+    kernels_->pot_blocks(blocks,
+                         {a.levels.data(), a.stride, a.scales.data(), rows},
+                         y + first, outputs());
+  }
+
   // Outputs of one block for rows [row, row + count), count <= kMaxDotRows.
   void ForwardBlock(const QuantizedRows& a, int64_t row, int count,
                     int64_t block, float* y) const {
@@ -244,8 +280,8 @@ class PotLinear : public Linear {
     float* out = y + row * outputs() + first;
     if (count == kBlock) {
       kernels_->scale_outputs(
-          sums, scale, bias_.empty() ? nullptr : bias_.data() + first, out);
-    } else if (bias_.empty()) {
+          sums, scale, bias_.size() == 0 ? nullptr : bias_.data() + first, out);
+    } else if (bias_.size() == 0) {
       for (int64_t n = 0; n < count; ++n) out[n] = sums[n] * scale;
     } else {
       const float* bias = bias_.data() + first;
@@ -254,7 +290,7 @@ class PotLinear : public Linear {
   }
 
   const PackedPotMatrix weights_;
-  const std::vector<float> bias_;
+  HugePageBuffer<float> bias_;
   const ActivationMode mode_;
   const KernelTable* const kernels_;
 };
@@ -288,8 +324,7 @@ absl::StatusOr<std::unique_ptr<const Linear>> MakePotLinear(
     if (mode == ActivationMode::kFloat) {
       return MakeDequantized(matrix, std::move(bias));
     }
-    return std::make_unique<const PotLinear>(matrix, std::move(bias), mode,
-                                             kernels);
+    return std::make_unique<const PotLinear>(matrix, bias, mode, kernels);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for a quantized layer of ", matrix.rows(),

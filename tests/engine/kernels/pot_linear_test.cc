@@ -129,6 +129,12 @@ TEST_P(PotLinearTest, RowBitsDependOnTheRowAlone) {
       const std::vector<float> y = Forward(*linear, x, kRows, &three);
       EXPECT_EQ(BitsOf(y), BitsOf(Forward(*expected_linear, x, kRows, &one)));
       EXPECT_EQ(BitsOf(y), BitsOf(Forward(*linear, x, kRows, nullptr)));
+      // Every number of rows that kernels have code of its own for.
+      for (const int64_t rows : {2, 3, 4, 5, 6, 7, 8, 9, 20}) {
+        EXPECT_EQ(BitsOf(Forward(*linear, x, rows, &three)),
+                  BitsOf({y.begin(), y.begin() + rows * kOutputs}))
+            << name << " " << granularity.ToString() << " " << rows << " rows";
+      }
       for (int64_t row = 0; row < kRows; row += 3) {
         const std::vector<float> x_row(x.begin() + row * kInputs,
                                        x.begin() + (row + 1) * kInputs);
