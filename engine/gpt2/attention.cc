@@ -11,12 +11,13 @@ namespace {
 constexpr int64_t kBlock = KvCache::kBlockPositions;
 static_assert(kBlock == kAttentionBlock);
 
-// How many parts of blocks ahead of its use a part is fetched.
-constexpr int64_t kFetchedAhead = 2;
+// How many parts of blocks ahead of its use a part is fetched, at least.
+constexpr int64_t kMinFetchedAhead = 2;
 
 // One tile and some consecutive heads. Their keys of one block lie behind each
 // other, so going through all heads of a block, then through the next block,
-// reads memory in long runs.
+// reads memory in long runs. While one run is at work the next is fetched: the
+// CPU's prefetcher stops at the end of a run.
 template <typename T>
 class HeadsAttention {
  public:
@@ -30,6 +31,7 @@ class HeadsAttention {
         tile_(tile),
         C_(config.n_embd),
         d_(config.head_size()),
+        ahead_(std::max(kMinFetchedAhead, num_heads)),
         blocks_((tile.first_position + tile.rows + kBlock - 1) / kBlock),
         scores_(scores) {}
 
@@ -53,8 +55,7 @@ class HeadsAttention {
       const int64_t begin = part / num_heads_ * kBlock;
       const int64_t i = FirstRowAt(begin);
       Score(queries + i * 3 * C_ + head * d_, tile_.rows - i, Keys(part), root,
-            IsAhead(part) ? Keys(part + kFetchedAhead) : nullptr,
-            ScoreRow(head, i) + begin);
+            NextKeys(part), ScoreRow(head, i) + begin);
     }
   }
 
@@ -64,8 +65,9 @@ class HeadsAttention {
       std::fill_n(attended + i * C_, num_heads_ * d_, 0.0f);
     }
     for (int64_t part = 0; part < blocks_ * num_heads_; ++part) {
+      const int64_t next_part = part + ahead_;
       const T* const next =
-          IsAhead(part) ? Values(part + kFetchedAhead) : nullptr;
+          next_part < blocks_ * num_heads_ ? Values(next_part) : nullptr;
       const int64_t head = part % num_heads_;
       const int64_t begin = part / num_heads_ * kBlock;
       float* const sums = attended + head * d_;
@@ -104,8 +106,12 @@ class HeadsAttention {
     }
   }
 
-  bool IsAhead(int64_t part) const {
-    return part + kFetchedAhead < blocks_ * num_heads_;
+  // What is wanted ahead_ parts after `part` of the keys; the values follow.
+  const T* NextKeys(int64_t part) const {
+    const int64_t next = part + ahead_;
+    const int64_t parts = blocks_ * num_heads_;
+    if (next < parts) return Keys(next);
+    return next - parts < parts ? Values(next - parts) : nullptr;
   }
 
   // Part p: head p % num_heads of block p / num_heads.
@@ -133,6 +139,7 @@ class HeadsAttention {
   const AttentionTile& tile_;
   const int64_t C_;
   const int64_t d_;
+  const int64_t ahead_;   // how many parts early a part is fetched
   const int64_t blocks_;  // that the tile's last row sees
   float* const scores_;   // (num_heads, rows, blocks * kBlock)
 };
