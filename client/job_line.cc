@@ -38,8 +38,9 @@ std::string FormatJobLine(const JobLine& line, int columns, bool utf8) {
   const auto add = [&parts](int dispensable, std::string text) {
     if (!text.empty()) parts.push_back({std::move(text), dispensable});
   };
-  if (line.state != v1::QAT_JOB_STATE_RUNNING &&
-      line.state != v1::QAT_JOB_STATE_UNSPECIFIED) {
+  const bool training = line.state == v1::QAT_JOB_STATE_RUNNING;
+  if (line.state != v1::QAT_JOB_STATE_UNSPECIFIED &&
+      !(training && progress.total_steps() > 0)) {
     add(0, JobStateName(line.state));
   }
   if (progress.total_steps() > 0) {
@@ -57,7 +58,6 @@ std::string FormatJobLine(const JobLine& line, int columns, bool utf8) {
   add(4,
       Sparkline(line.losses, columns >= kLongSparklineColumns ? 24 : 12, utf8));
   // Afterwards it says nothing.
-  const bool training = line.state == v1::QAT_JOB_STATE_RUNNING;
   if (training && progress.has_eta_seconds()) {
     add(2, absl::StrCat("ETA ", FormatSeconds(progress.eta_seconds())));
   }

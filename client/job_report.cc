@@ -153,23 +153,25 @@ std::string FormatJobTable(
                {"age", kRight}});
   for (const v1::QatJob& job : jobs) {
     const v1::JobProgress& progress = job.progress();
-    table.AddRow({Printable(job.job_id()), JobStateName(job.state()),
-                  FormatBase(job.spec()), FormatName(job.spec().quantization()),
-                  absl::StrCat(Count(progress.step()), "/",
-                               Count(progress.total_steps() > 0
-                                         ? progress.total_steps()
-                                         : job.spec().schedule().steps())),
-                  progress.step() > 0
-                      ? absl::StrFormat("%.4f", progress.smoothed_train_loss())
-                      : kNone,
-                  progress.has_eta_seconds() && !job.has_end_time()
-                      ? FormatSeconds(progress.eta_seconds())
-                      : kNone,
-                  job.has_published() ? FormatIdentity(job.published()) : kNone,
-                  job.submitter().empty() ? kNone : Printable(job.submitter()),
-                  job.has_create_time()
-                      ? FormatAge(now - ToTime(job.create_time()))
-                      : kNone});
+    table.AddRow(
+        {Printable(job.job_id()), JobStateName(job.state()),
+         job.spec().base().has_digest() ? Printable(job.spec().base().name())
+                                        : FormatBase(job.spec()),
+         FormatName(job.spec().quantization()),
+         absl::StrCat(
+             Count(progress.step()), "/",
+             Count(progress.total_steps() > 0 ? progress.total_steps()
+                                              : job.spec().schedule().steps())),
+         progress.step() > 0
+             ? absl::StrFormat("%.4f", progress.smoothed_train_loss())
+             : kNone,
+         progress.has_eta_seconds() && !job.has_end_time()
+             ? FormatSeconds(progress.eta_seconds())
+             : kNone,
+         job.has_published() ? FormatIdentity(job.published()) : kNone,
+         job.submitter().empty() ? kNone : Printable(job.submitter()),
+         job.has_create_time() ? FormatAge(now - ToTime(job.create_time()))
+                               : kNone});
   }
   return table.ToString();
 }

@@ -3,7 +3,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "client/job_event.h"
+#include "client/text_format.h"
 
 namespace pot {
 namespace {
@@ -51,7 +53,11 @@ absl::Status JobView::OnEvent(const v1::WatchJobResponse& response) {
 }
 
 void JobView::OnLost(const absl::Status& why) {
-  Note(absl::StrCat("pot-client: the connection is lost (", why.message(),
+  // What follows tells how to reach a server; this one was reached.
+  const absl::string_view reason =
+      why.message().substr(0, why.message().find(" ("));
+  Note(absl::StrCat("pot-client: lost the connection to ",
+                    Printable(session_->flags().server), " (", reason,
                     "); trying again, the job goes on\n"));
 }
 

@@ -314,6 +314,8 @@ TEST(JobLineTest, DropsTheLeastImportantFirst) {
   line = JobLine();
   line.state = v1::QAT_JOB_STATE_QUEUED;
   EXPECT_EQ(FormatJobLine(line, 80, /*utf8=*/true), "QUEUED");
+  line.state = v1::QAT_JOB_STATE_RUNNING;
+  EXPECT_EQ(FormatJobLine(line, 80, /*utf8=*/true), "RUNNING");
 }
 
 TEST(TextFormatTest, SecondsAndReals) {

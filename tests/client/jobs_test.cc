@@ -269,8 +269,10 @@ TEST_F(JobsTest, WatchResumesWhereItBroke) {
   EXPECT_THAT(training_.watched_after(), ElementsAre(0, 0, 4, 8));
   const std::vector<std::string> lines = Lines(broken.err);
   ASSERT_EQ(lines.size(), 2u) << broken.err;
-  EXPECT_THAT(lines[0],
-              StartsWith("pot-client: the connection is lost (it broke"));
+  EXPECT_EQ(
+      lines[0],
+      absl::StrCat("pot-client: lost the connection to ", server_.address(),
+                   " (it broke); trying again, the job goes on"));
 }
 
 TEST_F(JobsTest, WatchSaysHowTheJobEnded) {
