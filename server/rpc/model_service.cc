@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
+#include "server/rpc/answer_later.h"
 #include "server/rpc/import_model.h"
 #include "server/rpc/long_call.h"
 #include "server/rpc/model_proto_conversion.h"
@@ -22,13 +23,6 @@ namespace {
 constexpr int kMaxHistory = 1000;
 constexpr int kDefaultHistory = 100;
 
-template <typename Request>
-absl::Status Begin(const grpc::ByteBuffer& bytes, Request* request,
-                   Call* call) {
-  POT_RETURN_IF_ERROR(call->Enter());
-  return ParseMessage(bytes, request);
-}
-
 // A call that is answered at once: `answer` of a parsed request.
 template <typename Request, typename Answer>
 grpc::ServerUnaryReactor* AnswerNow(CallTracker* calls,
@@ -38,33 +32,11 @@ grpc::ServerUnaryReactor* AnswerNow(CallTracker* calls,
                                     grpc::ByteBuffer* response, Answer answer) {
   Call call(calls, method);
   Request request;
-  absl::Status status = Begin(bytes, &request, &call);
+  absl::Status status = BeginCall(bytes, &request, &call);
   if (status.ok()) status = answer(request, response);
   grpc::ServerUnaryReactor* const reactor = rpc->DefaultReactor();
   reactor->Finish(call.End(status));
   return reactor;
-}
-
-// A call that the pool works on: `prepare` makes the work from a parsed
-// request.
-template <typename Request, typename Prepare>
-grpc::ServerUnaryReactor* AnswerLater(CallTracker* calls, WorkerPool* pool,
-                                      absl::string_view method,
-                                      grpc::CallbackServerContext* rpc,
-                                      const grpc::ByteBuffer& bytes,
-                                      grpc::ByteBuffer* response,
-                                      Prepare prepare) {
-  auto call = std::make_unique<Call>(calls, method);
-  Request request;
-  absl::Status status = Begin(bytes, &request, call.get());
-  LongWork work;
-  if (status.ok()) {
-    absl::StatusOr<LongWork> prepared = prepare(request);
-    status = prepared.status();
-    if (prepared.ok()) work = *std::move(prepared);
-  }
-  return StartLongCall(rpc, std::move(call), status, pool, std::move(work),
-                       response);
 }
 
 template <typename Response>
@@ -209,7 +181,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelService::ImportModel(
     Rpc* rpc, const Bytes* request) {
   auto call = std::make_unique<Call>(calls_, "ImportModel");
   v1::ImportModelRequest parsed;
-  const absl::Status status = Begin(*request, &parsed, call.get());
+  const absl::Status status = BeginCall(*request, &parsed, call.get());
   return StartImportModel(rpc, std::move(call), status, std::move(parsed),
                           repository_, &pool_);
 }

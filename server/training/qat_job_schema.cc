@@ -20,7 +20,8 @@ CREATE TABLE jobs (
   submitter TEXT NOT NULL,
   idempotency_key TEXT,
   fingerprint TEXT NOT NULL,
-  memory_bytes INTEGER NOT NULL,
+  estimate BLOB NOT NULL,                 -- JobEstimate
+  memory_bytes INTEGER NOT NULL,          -- of it
   num_parameters INTEGER NOT NULL,
   create_time INTEGER NOT NULL,
   start_time INTEGER,

@@ -22,24 +22,29 @@ namespace {
 // How long a client of a full queue should wait.
 constexpr absl::Duration kQueueRetry = absl::Seconds(60);
 
-absl::StatusOr<std::optional<v1::QatJob>> FindByKey(
+absl::StatusOr<std::optional<SubmittedQatJob>> FindByKey(
     QatJobTransaction* transaction, absl::string_view submitter,
     absl::string_view key, absl::string_view fingerprint) {
-  if (key.empty()) return std::optional<v1::QatJob>();
+  if (key.empty()) return std::optional<SubmittedQatJob>();
   int64_t id = 0;
   std::string found;
+  SubmittedQatJob submitted;
+  submitted.existing = true;
   {
     SqliteRows rows = transaction->db()->Query(
-        "SELECT id, fingerprint FROM jobs "
+        "SELECT id, fingerprint, estimate FROM jobs "
         "WHERE submitter = ? AND idempotency_key = ?",
         {submitter, key});
     if (rows.Next()) {
       id = rows.Int(0);
       found = rows.Bytes(1);
+      if (!submitted.estimate.ParseFromString(rows.Bytes(2))) {
+        return absl::DataLossError("the job database holds a damaged estimate");
+      }
     }
     POT_RETURN_IF_ERROR(rows.status());
   }
-  if (id == 0) return std::optional<v1::QatJob>();
+  if (id == 0) return std::optional<SubmittedQatJob>();
   if (found != fingerprint) {
     return WithDetails(absl::AlreadyExistsError(absl::StrCat(
                            "idempotency_key ", Quote(key), " was used for ",
@@ -49,7 +54,8 @@ absl::StatusOr<std::optional<v1::QatJob>> FindByKey(
                         .field = "idempotency_key"});
   }
   POT_ASSIGN_OR_RETURN(QatJobRow row, transaction->LoadRow(id));
-  return std::optional<v1::QatJob>(std::move(row.job));
+  submitted.job = std::move(row.job);
+  return std::optional<SubmittedQatJob>(std::move(submitted));
 }
 
 absl::Status CheckQueue(QatJobTransaction* transaction) {
@@ -91,15 +97,17 @@ absl::StatusOr<int64_t> InsertJob(QatJobTransaction* transaction,
                                   const NewQatJob& job) {
   POT_RETURN_IF_ERROR(transaction->db()->Run(
       "INSERT INTO jobs (spec, submitter, idempotency_key, fingerprint, "
-      "memory_bytes, num_parameters, create_time, state, state_message, "
+      "estimate, memory_bytes, num_parameters, create_time, state, "
+      "state_message, "
       "tokens_per_second, progress_event_time, last_sequence, epoch, "
       "failed_attempts, worker, wants_cancel, wants_pause, wants_stop, "
       "wish_actor, wish_comment, candidate) VALUES "
-      "(?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, 0, 0, '', 0, 0, 0, '', '', '')",
+      "(?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, 0, 0, '', 0, 0, 0, '', '', '')",
       {SqliteValue::Blob(job.spec.SerializeAsString()), job.submitter,
        job.idempotency_key.empty() ? SqliteValue(nullptr)
                                    : SqliteValue(job.idempotency_key),
-       job.fingerprint, job.memory_bytes, job.num_parameters,
+       job.fingerprint, SqliteValue::Blob(job.estimate.SerializeAsString()),
+       int64_t{job.estimate.memory_bytes()}, job.num_parameters,
        absl::ToUnixNanos(transaction->now()),
        static_cast<int>(v1::QAT_JOB_STATE_VALIDATING)}));
   return transaction->db()->last_row_id();
@@ -148,7 +156,7 @@ absl::Duration QatJobStore::lease_ttl() const {
   return impl_->options().lease_ttl;
 }
 
-absl::StatusOr<std::optional<v1::QatJob>> QatJobStore::FindSubmitted(
+absl::StatusOr<std::optional<SubmittedQatJob>> QatJobStore::FindSubmitted(
     absl::string_view submitter, absl::string_view idempotency_key,
     absl::string_view fingerprint) {
   return impl_->Transact([&](QatJobTransaction* transaction) {
@@ -159,10 +167,10 @@ absl::StatusOr<std::optional<v1::QatJob>> QatJobStore::FindSubmitted(
 absl::StatusOr<SubmittedQatJob> QatJobStore::Submit(const NewQatJob& job) {
   return impl_->Transact(
       [&](QatJobTransaction* transaction) -> absl::StatusOr<SubmittedQatJob> {
-        POT_ASSIGN_OR_RETURN(std::optional<v1::QatJob> found,
+        POT_ASSIGN_OR_RETURN(std::optional<SubmittedQatJob> found,
                              FindByKey(transaction, job.submitter,
                                        job.idempotency_key, job.fingerprint));
-        if (found.has_value()) return SubmittedQatJob{*std::move(found), true};
+        if (found.has_value()) return *std::move(found);
         POT_RETURN_IF_ERROR(CheckQueue(transaction));
         POT_ASSIGN_OR_RETURN(const int64_t id, InsertJob(transaction, job));
         POT_RETURN_IF_ERROR(AddReferences(transaction, id, job.spec));
@@ -170,7 +178,7 @@ absl::StatusOr<SubmittedQatJob> QatJobStore::Submit(const NewQatJob& job) {
         POT_RETURN_IF_ERROR(transaction->TransitionTo(
             &row, v1::QAT_JOB_STATE_QUEUED, "", job.submitter));
         POT_RETURN_IF_ERROR(transaction->Save(row));
-        return SubmittedQatJob{std::move(row.job), false};
+        return SubmittedQatJob{std::move(row.job), job.estimate, false};
       });
 }
 

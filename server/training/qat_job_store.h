@@ -47,14 +47,16 @@ struct NewQatJob {
   // Digest of the specification as the client wrote it; what a repetition with
   // the same key must equal.
   std::string fingerprint;
-  // JobEstimate.memory_bytes, for the choice of a worker.
-  int64_t memory_bytes = 0;
+  // Its memory_bytes decide which worker may take the job.
+  v1::JobEstimate estimate;
   // Of the base, for the prediction of later jobs' speed.
   int64_t num_parameters = 0;
 };
 
 struct SubmittedQatJob {
   v1::QatJob job;
+  // As it was when the job was submitted.
+  v1::JobEstimate estimate;
   // The idempotency key found it.
   bool existing = false;
 };
@@ -123,7 +125,7 @@ class QatJobStore {
   // The job of an earlier Submit() with this key by this submitter; nothing
   // when there is none or the key is empty. ALREADY_EXISTS
   // (IDEMPOTENCY_MISMATCH) when its fingerprint was another.
-  absl::StatusOr<std::optional<v1::QatJob>> FindSubmitted(
+  absl::StatusOr<std::optional<SubmittedQatJob>> FindSubmitted(
       absl::string_view submitter, absl::string_view idempotency_key,
       absl::string_view fingerprint);
 

@@ -64,7 +64,7 @@ class QatJobStoreTest : public ::testing::Test {
     job.submitter = "alice";
     job.idempotency_key = key;
     job.fingerprint = "f";
-    job.memory_bytes = 100;
+    job.estimate.set_memory_bytes(100);
     job.num_parameters = 1000;
     return job;
   }

@@ -22,7 +22,7 @@ v1::JobProgress Progress(int64_t step) {
 
 TEST_F(QatJobStoreTest, LeasesTheOldestJobThatFits) {
   NewQatJob big = Job();
-  big.memory_bytes = 1001;
+  big.estimate.set_memory_bytes(1001);
   const std::string too_big = store_->Submit(big)->job.job_id();
   const std::string first = Submit();
   const std::string second = Submit();

@@ -58,8 +58,10 @@ TEST_F(QatJobStoreTest, SubmitsOnceForOneKey) {
   ASSERT_TRUE(again.ok());
   EXPECT_TRUE(again->existing);
   EXPECT_EQ(again->job.job_id(), first->job.job_id());
-  EXPECT_EQ((*store_->FindSubmitted("alice", "key", "f"))->job_id(),
-            first->job.job_id());
+  const auto found = store_->FindSubmitted("alice", "key", "f");
+  ASSERT_TRUE(found.ok() && found->has_value());
+  EXPECT_EQ((*found)->job.job_id(), first->job.job_id());
+  EXPECT_EQ((*found)->estimate.memory_bytes(), 100);
 
   NewQatJob other = Job("key");
   other.fingerprint = "g";
