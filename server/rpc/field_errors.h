@@ -1,2 +1,0 @@
-// Moved.
-#include "server/serving/field_errors.h"  // IWYU pragma: export
