@@ -24,14 +24,17 @@
 #include "server/rpc/model_service.h"
 #include "server/rpc/wire.h"
 #include "server/serving/generation_scheduler.h"
+#include "server/serving/latency_histogram.h"
 #include "server/serving/model_repository.h"
+#include "server/training_backend.h"
 
 namespace pot {
 namespace {
 
 // The services that "" stands for.
-constexpr const char* kServices[] = {"", "pot.v1.InferenceService",
-                                     "pot.v1.ModelService"};
+constexpr const char* kServices[] = {
+    "", "pot.v1.InferenceService", "pot.v1.ModelService",
+    "pot.v1.TrainingService", "pot.v1.TrainerWorkerService"};
 
 // Dead connections are noticed within a minute and a half; clients may ping
 // that often, too.
@@ -78,6 +81,8 @@ class Server::Impl {
   bool Drain(absl::Time deadline);
 
  private:
+  absl::Status OpenTraining(const ServerConfig& config, const LoadOptions& load,
+                            const std::string& engine);
   absl::Status Listen(const ServerConfig& config);
   grpc::HealthCheckServiceInterface* health() {
     return grpc_server_->GetHealthCheckService();
@@ -88,7 +93,9 @@ class Server::Impl {
   CallTracker calls_;
   std::unique_ptr<ModelRepository> repository_;
   std::unique_ptr<InferenceEngine> engine_;
+  LatencyHistogram inter_token_latencies_;
   std::unique_ptr<GenerationScheduler> scheduler_;
+  std::unique_ptr<TrainingBackend> training_;
   std::unique_ptr<InferenceService> inference_;
   std::unique_ptr<ModelService> models_;
   std::unique_ptr<grpc::Server> grpc_server_;
@@ -108,6 +115,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
   options.load.kernels = kernels;
   options.load.activations = config.activations;
   options.max_resident_bytes = config.max_model_memory;
+  const LoadOptions load = options.load;
   POT_ASSIGN_OR_RETURN(repository_, ModelRepository::Open(std::move(options)));
   engine_ = std::make_unique<InferenceEngine>(config.threads, config.kv_memory);
 
@@ -117,6 +125,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
   scheduling.max_running_sequences = config.max_running_sequences;
   scheduling.prefill_chunk_tokens = config.prefill_chunk_tokens;
   scheduling.prefix_cache_bytes = config.prefix_cache;
+  scheduling.inter_token_latencies = &inter_token_latencies_;
   scheduler_ = std::make_unique<GenerationScheduler>(engine_.get(), scheduling);
   scheduler_->Start();
 
@@ -130,6 +139,7 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
                    kernels->name, " ", ActivationModeName(config.activations));
   inference_ = std::make_unique<InferenceService>(context);
   models_ = std::make_unique<ModelService>(repository_.get(), &calls_);
+  POT_RETURN_IF_ERROR(OpenTraining(config, load, context.engine));
   POT_RETURN_IF_ERROR(Listen(config));
   Log(LogLevel::kInfo, "listening",
       {{"address", config.listen},
@@ -139,12 +149,31 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status Server::Impl::OpenTraining(const ServerConfig& config,
+                                        const LoadOptions& load,
+                                        const std::string& engine) {
+  TrainingBackendOptions options;
+  options.root = config.training_root.empty()
+                     ? absl::StrCat(repository_->root(), "/.training")
+                     : config.training_root;
+  options.repository = repository_.get();
+  options.calls = &calls_;
+  options.inter_token_latencies = &inter_token_latencies_;
+  options.load = load;
+  options.engine = engine;
+  options.inter_token_target = config.inter_token_target;
+  POT_ASSIGN_OR_RETURN(training_, TrainingBackend::Open(options));
+  return absl::OkStatus();
+}
+
 absl::Status Server::Impl::Listen(const ServerConfig& config) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(),
                            &port_);
   builder.RegisterService(inference_.get());
   builder.RegisterService(models_.get());
+  builder.RegisterService(training_->training_service());
+  builder.RegisterService(training_->worker_service());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_size));
   // Otherwise two servers could share a port and each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -198,6 +227,7 @@ void Server::Impl::LoadModels() {
                                       "/", version.version)}});
     }
   }
+  training_->Start();
   // No effect once Drain() began.
   for (const char* service : kServices) {
     health()->SetServingStatus(service, true);

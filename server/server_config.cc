@@ -31,6 +31,15 @@ std::vector<Setting> Settings() {
       {"port-file", "", "File to write the port to once it is open"},
       {"repository", "", "Directory of the models (required)"},
       {"import-root", "", "Directory below which ImportModel may read"},
+      {"training-root", "",
+       "Directory of QAT jobs and their data; unset: .training in the "
+       "repository"},
+      {"no-training", "false", "Take no QAT jobs and serve no trainers"},
+      {"worker-listen", "",
+       "Address for trainers alone; unset: they are served with all others"},
+      {"max-dataset-size", "4GiB", "Largest text of a QAT job"},
+      {"max-queued-jobs", "256", "QAT jobs that may wait for a trainer"},
+      {"dataset-age", "168h", "How long a text is kept that no job uses"},
       {"allow-insecure", "false",
        "Listen without TLS on an address that other hosts can reach"},
       {"threads", absl::StrCat(std::min(cores, 256u)),
@@ -51,6 +60,9 @@ std::vector<Setting> Settings() {
        "Most prompt tokens of a step; beside running streams there are fewer"},
       {"max-message-size", "4MiB", "Largest request"},
       {"max-concurrent-streams", "256", "Calls of one connection at a time"},
+      {"itl-target-ms", "0",
+       "Milliseconds between two tokens of a stream; while one in a hundred "
+       "takes longer, trainers are told to yield. 0: while there are streams"},
       {"write-timeout", "5m",
        "How long a stream's client may take no message; 0: for ever"},
       {"drain-timeout", "30s", "How long running calls may finish on SIGTERM"},
@@ -134,6 +146,12 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
     reader.Wrong("repository", "is required: the directory of the models");
   }
   config.import_root = reader.Text("import-root");
+  config.training_root = reader.Text("training-root");
+  config.training = !reader.Flag("no-training");
+  config.worker_listen = reader.Text("worker-listen");
+  config.max_dataset_size = reader.Bytes("max-dataset-size", 1, kMaxBytes);
+  config.max_queued_jobs = reader.Count("max-queued-jobs", 1, kMaxCount);
+  config.dataset_age = reader.Seconds("dataset-age", absl::Hours(24 * 3650));
   config.allow_insecure = reader.Flag("allow-insecure");
   const absl::Status address =
       CheckListenAddress(config.listen, config.allow_insecure);
@@ -160,6 +178,8 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   config.max_message_size = reader.Bytes("max-message-size", 1 << 10, 64 << 20);
   config.max_concurrent_streams =
       reader.Count("max-concurrent-streams", 1, 1 << 20);
+  config.inter_token_target =
+      absl::Milliseconds(reader.Count("itl-target-ms", 0, 60000));
   config.write_timeout = reader.Seconds("write-timeout", absl::Hours(24));
   config.drain_timeout = reader.Seconds("drain-timeout", absl::Hours(24));
   config.log_level =

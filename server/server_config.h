@@ -20,7 +20,13 @@ struct ServerConfig {
   std::string listen;     // host:port, [v6]:port or unix:path
   std::string port_file;  // empty: none
   std::string repository;
-  std::string import_root;  // empty: no imports
+  std::string import_root;    // empty: no imports
+  bool training = true;       // QAT jobs
+  std::string training_root;  // empty: "<repository>/.training"
+  std::string worker_listen;  // of trainers; empty: as listen
+  int64_t max_dataset_size = 0;  // bytes of one text
+  int64_t max_queued_jobs = 0;
+  absl::Duration dataset_age;  // unused texts are kept so long
   bool allow_insecure = false;
   int threads = 1;
   std::string kernel;  // empty: $POT_KERNEL, or else the fastest
@@ -34,6 +40,7 @@ struct ServerConfig {
   int64_t prefill_chunk_tokens = 0;
   int64_t max_message_size = 0;  // bytes
   int64_t max_concurrent_streams = 0;
+  absl::Duration inter_token_target;  // 0: training yields to every stream
   absl::Duration drain_timeout;
   absl::Duration write_timeout;  // 0: never
   LogLevel log_level = LogLevel::kInfo;

@@ -172,6 +172,10 @@ void JobDriver::RunOnce() {
     last_sweep_ = now;
     LogError("", "cannot remove old files",
              SweepJobGarbage(options_.store, options_.root));
+    if (options_.datasets != nullptr) {
+      LogError("", "cannot remove unused datasets",
+               options_.datasets->RemoveUnused());
+    }
   }
 }
 

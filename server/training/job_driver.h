@@ -18,6 +18,7 @@
 #include "server/serving/model_repository.h"
 #include "server/training/auto_rollback.h"
 #include "server/training/checkpoint_publisher.h"
+#include "server/training/dataset_store.h"
 #include "server/training/qat_job_store.h"
 #include "server/training/quality_gate.h"
 #include "server/training/upload_store.h"
@@ -30,6 +31,7 @@ struct JobDriverOptions {
   ModelRepository* repository = nullptr;
   CheckpointPublisher* publisher = nullptr;
   UploadStore* uploads = nullptr;
+  DatasetStore* datasets = nullptr;  // null: nobody clears up there
   // Of jobs and datasets (job_files.h).
   std::string root;
   LoadOptions load;

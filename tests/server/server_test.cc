@@ -142,6 +142,8 @@ TEST_F(LifeCycleTest, APortInUseIsAClearError) {
   StartServer(TinyServerConfig(), /*load=*/false);
   ServerConfig second = TinyServerConfig();
   second.listen = absl::StrCat("127.0.0.1:", server_->port());
+  // The jobs belong to the first one.
+  second.training_root = absl::StrCat(TinyServerConfig().repository, "/.other");
   const auto server = Server::Start(second);
   ASSERT_FALSE(server.ok());
   EXPECT_THAT(std::string(server.status().message()),

@@ -360,6 +360,32 @@ TEST_F(GenerationSchedulerTest, ParkedTaskKeepsItsPlaceAndStopsNobody) {
   EXPECT_EQ(slow->Ids(), IdsOf(GenerateAlone(*task, 0)));
 }
 
+TEST_F(GenerationSchedulerTest, CountsTheTimeBetweenTokensNotThatOfTheReader) {
+  LatencyHistogram latencies;
+  SchedulerOptions options;
+  options.inter_token_latencies = &latencies;
+  Begin(options);
+  const auto sink = NewSink();
+  Submit(sink, 3, 5);
+  for (int i = 0; i < 3; ++i) {
+    scheduler_->RunOnce();
+    clock_.Advance(absl::Milliseconds(10));
+  }
+  EXPECT_EQ(TotalCount(latencies.Read()), 2);
+  sink->ready = false;
+  scheduler_->RunOnce();
+  clock_.Advance(absl::Seconds(10));
+  sink->ready = true;
+  scheduler_->RunOnce();
+  clock_.Advance(absl::Milliseconds(10));
+  RunAll();
+  EXPECT_THAT(sink->events, SizeIs(5));
+  const LatencyHistogram::Counts counts = latencies.Read();
+  EXPECT_EQ(TotalCount(counts), 3);
+  EXPECT_GE(PercentileOf(counts, 0.01), absl::Milliseconds(10));
+  EXPECT_LT(PercentileOf(counts, 1), absl::Milliseconds(11));
+}
+
 TEST_F(GenerationSchedulerTest, ParkedTaskCanBeCancelledAndExpires) {
   Begin();
   const auto one = NewSink(), two = NewSink();
