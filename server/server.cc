@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/types/span.h"
 #include "engine/base/status_macros.h"
 #include "engine/inference_engine.h"
 #include "engine/kernels/kernel_table.h"
@@ -31,10 +32,11 @@
 namespace pot {
 namespace {
 
-// The services that "" stands for.
+// The services that "" stands for; the last two unless there is no training.
 constexpr const char* kServices[] = {
     "", "pot.v1.InferenceService", "pot.v1.ModelService",
     "pot.v1.TrainingService", "pot.v1.TrainerWorkerService"};
+constexpr size_t kTrainingServices = 2;
 
 // Dead connections are noticed within a minute and a half; clients may ping
 // that often, too.
@@ -65,6 +67,38 @@ void InitProcess() {
   static_cast<void>(done);
 }
 
+// A gRPC server of `services` on the address of the setting `flag`. `port`
+// becomes 0 for a unix socket.
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
+    const std::string& flag, const std::string& address,
+    const std::vector<grpc::Service*>& services, const ServerConfig& config,
+    int* port) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
+  for (grpc::Service* const service : services) {
+    builder.RegisterService(service);
+  }
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_size));
+  // Otherwise two servers could share a port and each get half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(config.max_concurrent_streams));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || (*port == 0 && address[0] != 'u')) {
+    return absl::UnavailableError(absl::StrCat(
+        "--", flag, ": cannot listen on ", address,
+        "; is the address one of this host's, and the port not in use?"));
+  }
+  if (address.compare(0, 5, "unix:") == 0) *port = 0;
+  return server;
+}
+
 absl::StatusOr<const KernelTable*> ChooseKernels(const std::string& name) {
   return name.empty() ? KernelTableFromEnvironment() : FindKernelTable(name);
 }
@@ -83,10 +117,12 @@ class Server::Impl {
  private:
   absl::Status OpenTraining(const ServerConfig& config, const LoadOptions& load,
                             const std::string& engine);
-  absl::Status Listen(const ServerConfig& config);
+  absl::Status OpenPorts(const ServerConfig& config);
   grpc::HealthCheckServiceInterface* health() {
     return grpc_server_->GetHealthCheckService();
   }
+  // The health status of all services.
+  void SetServing(bool serving);
 
   // In the order of construction; the gRPC server goes first, while what its
   // calls use is still there.
@@ -95,9 +131,10 @@ class Server::Impl {
   std::unique_ptr<InferenceEngine> engine_;
   LatencyHistogram inter_token_latencies_;
   std::unique_ptr<GenerationScheduler> scheduler_;
-  std::unique_ptr<TrainingBackend> training_;
+  std::unique_ptr<TrainingBackend> training_;  // null: no training
   std::unique_ptr<InferenceService> inference_;
   std::unique_ptr<ModelService> models_;
+  std::unique_ptr<grpc::Server> worker_server_;  // null: grpc_server_
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<ModelHealth> model_health_;
   std::shared_ptr<ModelRepository::Subscription> health_events_;
@@ -139,8 +176,10 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
                    kernels->name, " ", ActivationModeName(config.activations));
   inference_ = std::make_unique<InferenceService>(context);
   models_ = std::make_unique<ModelService>(repository_.get(), &calls_);
-  POT_RETURN_IF_ERROR(OpenTraining(config, load, context.engine));
-  POT_RETURN_IF_ERROR(Listen(config));
+  if (config.training) {
+    POT_RETURN_IF_ERROR(OpenTraining(config, load, context.engine));
+  }
+  POT_RETURN_IF_ERROR(OpenPorts(config));
   Log(LogLevel::kInfo, "listening",
       {{"address", config.listen},
        {"port", absl::StrCat(port_)},
@@ -162,39 +201,33 @@ absl::Status Server::Impl::OpenTraining(const ServerConfig& config,
   options.load = load;
   options.engine = engine;
   options.inter_token_target = config.inter_token_target;
+  options.max_dataset_bytes = config.max_dataset_size;
+  options.dataset_age = config.dataset_age;
+  options.max_queued_jobs = config.max_queued_jobs;
   POT_ASSIGN_OR_RETURN(training_, TrainingBackend::Open(options));
   return absl::OkStatus();
 }
 
-absl::Status Server::Impl::Listen(const ServerConfig& config) {
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(),
-                           &port_);
-  builder.RegisterService(inference_.get());
-  builder.RegisterService(models_.get());
-  builder.RegisterService(training_->training_service());
-  builder.RegisterService(training_->worker_service());
-  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_size));
-  // Otherwise two servers could share a port and each get half of the calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                             static_cast<int>(config.max_concurrent_streams));
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-                             kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(
-      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
-  grpc_server_ = builder.BuildAndStart();
-  if (grpc_server_ == nullptr || (port_ == 0 && config.listen[0] != 'u')) {
-    return absl::UnavailableError(absl::StrCat(
-        "--listen: cannot listen on ", config.listen,
-        "; is the address one of this host's, and the port not in use?"));
+absl::Status Server::Impl::OpenPorts(const ServerConfig& config) {
+  std::vector<grpc::Service*> services = {inference_.get(), models_.get()};
+  if (training_ != nullptr) {
+    services.push_back(training_->training_service());
+    if (config.worker_listen.empty()) {
+      services.push_back(training_->worker_service());
+    } else {
+      int worker_port = 0;
+      POT_ASSIGN_OR_RETURN(
+          worker_server_,
+          Listen("worker-listen", config.worker_listen,
+                 {training_->worker_service()}, config, &worker_port));
+      Log(LogLevel::kInfo, "listening for trainers",
+          {{"address", config.worker_listen},
+           {"port", absl::StrCat(worker_port)}});
+    }
   }
-  if (config.listen.compare(0, 5, "unix:") == 0) port_ = 0;
-  for (const char* service : kServices) {
-    health()->SetServingStatus(service, false);
-  }
+  POT_ASSIGN_OR_RETURN(
+      grpc_server_, Listen("listen", config.listen, services, config, &port_));
+  SetServing(false);
   model_health_ = std::make_unique<ModelHealth>(health());
   health_events_ = repository_->Watch("", [this](const ModelEvent& event) {
     model_health_->OnEvent(event);
@@ -227,10 +260,16 @@ void Server::Impl::LoadModels() {
                                       "/", version.version)}});
     }
   }
-  training_->Start();
+  if (training_ != nullptr) training_->Start();
   // No effect once Drain() began.
-  for (const char* service : kServices) {
-    health()->SetServingStatus(service, true);
+  SetServing(true);
+}
+
+void Server::Impl::SetServing(bool serving) {
+  const absl::Span<const char* const> all(kServices);
+  for (const char* service :
+       training_ == nullptr ? all.first(all.size() - kTrainingServices) : all) {
+    health()->SetServingStatus(service, serving);
   }
 }
 
@@ -241,16 +280,20 @@ bool Server::Impl::Drain(absl::Time deadline) {
   const bool idle = calls_.WaitUntilIdle(deadline);
   scheduler_->BeginDrain();
   scheduler_->FinishDrain(deadline);
-  grpc_server_->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  const auto end = std::chrono::system_clock::now() + kShutdownGrace;
+  if (worker_server_ != nullptr) worker_server_->Shutdown(end);
+  grpc_server_->Shutdown(end);
   return idle;
 }
 
 Server::Impl::~Impl() {
   health_events_.reset();
-  if (grpc_server_ == nullptr) return;
-  grpc_server_->Shutdown(std::chrono::system_clock::now());
-  grpc_server_->Wait();
-  grpc_server_.reset();
+  for (auto* const server : {&worker_server_, &grpc_server_}) {
+    if (*server == nullptr) continue;
+    (*server)->Shutdown(std::chrono::system_clock::now());
+    (*server)->Wait();
+    server->reset();
+  }
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

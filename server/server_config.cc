@@ -156,6 +156,11 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   const absl::Status address =
       CheckListenAddress(config.listen, config.allow_insecure);
   if (!address.ok()) reader.Wrong("listen", address.message());
+  if (!config.worker_listen.empty()) {
+    const absl::Status workers =
+        CheckListenAddress(config.worker_listen, config.allow_insecure);
+    if (!workers.ok()) reader.Wrong("worker-listen", workers.message());
+  }
   config.threads = static_cast<int>(reader.Count("threads", 1, 256));
   config.kernel = reader.Text("kernel");
   if (!config.kernel.empty()) {

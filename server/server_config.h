@@ -24,9 +24,10 @@ struct ServerConfig {
   bool training = true;       // QAT jobs
   std::string training_root;  // empty: "<repository>/.training"
   std::string worker_listen;  // of trainers; empty: as listen
-  int64_t max_dataset_size = 0;  // bytes of one text
-  int64_t max_queued_jobs = 0;
-  absl::Duration dataset_age;  // unused texts are kept so long
+  int64_t max_dataset_size = int64_t{4} << 30;  // bytes of one text
+  int64_t max_queued_jobs = 256;
+  // For which texts without a job are kept.
+  absl::Duration dataset_age = absl::Hours(168);
   bool allow_insecure = false;
   int threads = 1;
   std::string kernel;  // empty: $POT_KERNEL, or else the fastest

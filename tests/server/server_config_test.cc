@@ -50,6 +50,11 @@ TEST(ServerConfigTest, DefaultsListenOnLoopback) {
   EXPECT_EQ(config.activations, ActivationMode::kAffine);
   EXPECT_GE(config.threads, 1);
   EXPECT_FALSE(config.allow_insecure);
+  EXPECT_TRUE(config.training);
+  EXPECT_EQ(config.worker_listen, "");
+  EXPECT_EQ(config.max_dataset_size, int64_t{4} << 30);
+  EXPECT_EQ(config.max_queued_jobs, 256);
+  EXPECT_EQ(config.dataset_age, absl::Hours(168));
 }
 
 TEST(ServerConfigTest, FlagsBeatEnvironmentBeatsFile) {
@@ -98,7 +103,11 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
                                          "--max-waiting-tasks",
                                          "99999999999999999999",
                                          "--max-message-size",
-                                         "1GiB"}));
+                                         "1GiB",
+                                         "--worker-listen",
+                                         "0.0.0.0:1",
+                                         "--dataset-age",
+                                         "old"}));
   EXPECT_THAT(
       error,
       AllOf(HasSubstr("--repository: is required"),
@@ -113,7 +122,9 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
                            HasSubstr("--write-timeout: must be a time in "
                                      "[0s, 24h]"),
                            HasSubstr("--max-waiting-tasks: must be a number"),
-                           HasSubstr("--max-message-size: must be bytes")));
+                           HasSubstr("--max-message-size: must be bytes"),
+                           HasSubstr("--worker-listen: can be reached by"),
+                           HasSubstr("--dataset-age: must be a time")));
 }
 
 TEST(ServerConfigTest, UnknownNamesAndFilesAreErrors) {

@@ -10,6 +10,8 @@
 #include "google/protobuf/message.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
+#include "pot/v1/training.grpc.pb.h"
+#include "pot/v1/worker.grpc.pb.h"
 #include "server/observability/log.h"
 #include "server/rpc/wire.h"
 #include "tests/server/rpc/server_testing.h"
@@ -148,6 +150,42 @@ TEST_F(LifeCycleTest, APortInUseIsAClearError) {
   ASSERT_FALSE(server.ok());
   EXPECT_THAT(std::string(server.status().message()),
               HasSubstr(absl::StrCat("cannot listen on ", second.listen)));
+}
+
+TEST_F(LifeCycleTest, TrainersMayHaveAPortOfTheirOwn) {
+  ServerConfig config = TinyServerConfig();
+  config.worker_listen = absl::StrCat("unix:", testing::TempDir(), "/workers-",
+                                      absl::GetCurrentTimeNanos());
+  StartServer(config, /*load=*/true);
+  EXPECT_EQ(Health("pot.v1.TrainingService"), "SERVING");
+  const auto acquire = [](const std::shared_ptr<grpc::Channel>& channel) {
+    v1::AcquireLeaseRequest request;
+    request.mutable_worker()->set_name("w");
+    v1::AcquireLeaseResponse response;
+    grpc::ClientContext context;
+    return v1::TrainerWorkerService::NewStub(channel)
+        ->AcquireLease(&context, request, &response)
+        .error_code();
+  };
+  EXPECT_EQ(acquire(channel_), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(acquire(grpc::CreateChannel(config.worker_listen,
+                                        grpc::InsecureChannelCredentials())),
+            grpc::StatusCode::OK);
+}
+
+TEST_F(LifeCycleTest, WithoutTrainingThereAreNoJobs) {
+  ServerConfig config = TinyServerConfig();
+  config.training = false;
+  StartServer(config, /*load=*/true);
+  EXPECT_THAT(Health("pot.v1.TrainingService"), StartsWith("NOT_FOUND"));
+  EXPECT_EQ(Health(""), "SERVING");
+  v1::ListJobsRequest request;
+  v1::ListJobsResponse response;
+  grpc::ClientContext context;
+  EXPECT_EQ(v1::TrainingService::NewStub(channel_)
+                ->ListJobs(&context, request, &response)
+                .error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(LifeCycleTest, ADrainStopsTheLoadingOfModels) {
