@@ -36,11 +36,8 @@ std::string FormatStateChange(const v1::JobStateChange& change) {
 std::string FormatProgress(const v1::JobProgress& progress) {
   std::string text = absl::StrFormat("%s: loss %.4f", FormatSteps(progress),
                                      progress.smoothed_train_loss());
-  if (progress.tokens_per_second() > 0) {
-    absl::StrAppendFormat(
-        &text, ", %s tokens/s",
-        Count(static_cast<int64_t>(progress.tokens_per_second())));
-  }
+  const std::string speed = FormatSpeed(progress);
+  if (!speed.empty()) absl::StrAppend(&text, ", ", speed);
   if (progress.has_eta_seconds()) {
     absl::StrAppend(&text, ", ", FormatSeconds(progress.eta_seconds()),
                     " to go");
@@ -121,6 +118,13 @@ std::string FormatPerplexityRatio(const v1::GateReport& gate) {
 
 std::string FormatIdentity(const v1::ModelIdentity& model) {
   return absl::StrCat(Printable(model.name()), "@", model.version());
+}
+
+std::string FormatSpeed(const v1::JobProgress& progress) {
+  const double speed = progress.tokens_per_second();
+  // Beyond, it is no measurement; also refuses NaN.
+  if (!(speed > 0 && speed < 1e15)) return "";
+  return absl::StrCat(FormatCount(static_cast<uint64_t>(speed)), " tokens/s");
 }
 
 std::string FormatSteps(const v1::JobProgress& progress) {

@@ -24,6 +24,9 @@ std::string FormatPerplexityRatio(const v1::GateReport& gate);
 // "name@3".
 std::string FormatIdentity(const v1::ModelIdentity& model);
 
+// "12,345 tokens/s"; empty while it is unknown.
+std::string FormatSpeed(const v1::JobProgress& progress);
+
 // "step 840 of 2,000 (42 %)".
 std::string FormatSteps(const v1::JobProgress& progress);
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/enum_names.h"
+#include "client/job_event.h"
 #include "client/progress_bar.h"
 #include "client/sparkline.h"
 #include "client/text_format.h"
@@ -61,11 +62,7 @@ std::string FormatJobLine(const JobLine& line, int columns, bool utf8) {
   if (training && progress.has_eta_seconds()) {
     add(2, absl::StrCat("ETA ", FormatSeconds(progress.eta_seconds())));
   }
-  if (training && progress.tokens_per_second() > 0) {
-    add(6,
-        absl::StrCat(Count(static_cast<int64_t>(progress.tokens_per_second())),
-                     " tokens/s"));
-  }
+  if (training) add(6, FormatSpeed(progress));
   if (line.best.has_value()) {
     add(5, absl::StrFormat("best %.4f at %s", line.best->perplexity(),
                            Count(line.best->step())));

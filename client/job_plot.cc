@@ -84,8 +84,8 @@ Range LossRange(const JobCurves& curves) {
     range.Add(raw[raw.size() / 200]);
     range.Add(raw[raw.size() - 1 - raw.size() / 200]);
   }
-  const double margin =
-      std::max(0.04 * (range.high - range.low), 1e-3 * std::abs(range.high));
+  const double margin = std::max(
+      {0.04 * (range.high - range.low), 1e-3 * std::abs(range.high), 1e-6});
   range.low -= margin;
   range.high += margin;
   return range;

@@ -110,12 +110,7 @@ void AddProgress(const v1::QatJob& job, Page* page) {
       "optimizer",
       absl::StrFormat("learning rate %.3g, norm of the gradient %.3g",
                       progress.learning_rate(), progress.gradient_norm()));
-  if (progress.tokens_per_second() > 0) {
-    page->Add(
-        "speed",
-        absl::StrCat(Count(static_cast<int64_t>(progress.tokens_per_second())),
-                     " tokens/s"));
-  }
+  page->Add("speed", FormatSpeed(progress));
   if (progress.has_eta_seconds() && !job.has_end_time()) {
     page->Add("to go", FormatSeconds(progress.eta_seconds()));
   }

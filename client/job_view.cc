@@ -1,5 +1,6 @@
 #include "client/job_view.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -80,10 +81,11 @@ bool JobView::IsWorthALine(const v1::JobEvent& event) {
   const int64_t total = event.progress().total_steps();
   if (total <= 0) return true;
   // In doubles: the product could overflow.
-  const auto twentieth =
-      static_cast<int64_t>(static_cast<double>(kProgressLines) *
-                           static_cast<double>(event.progress().step()) /
-                           static_cast<double>(total));
+  const auto twentieth = static_cast<int64_t>(
+      std::clamp(static_cast<double>(event.progress().step()) /
+                     static_cast<double>(total),
+                 0.0, 1.0) *
+      kProgressLines);
   if (twentieth == twentieth_) return false;
   twentieth_ = twentieth;
   return true;

@@ -40,8 +40,9 @@ std::string Sparkline(const std::vector<double>& values, size_t width,
   std::string line;
   for (const double mean : means) {
     size_t height = kHeights / 2 - 1;
-    if (*high > *low) {
-      const double share = (mean - *low) / (*high - *low);
+    const double range = *high - *low;
+    if (range > 0 && std::isfinite(range)) {
+      const double share = (mean - *low) / range;
       height = std::min(kHeights - 1, static_cast<size_t>(share * kHeights));
     }
     line += (utf8 ? kBlocks : kAscii)[height];

@@ -277,6 +277,7 @@ TEST(SparklineTest, SpansLowestToHighest) {
   EXPECT_EQ(Sparkline({2, 2, 2}, 8, /*utf8=*/false), "---");
   const double nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(Sparkline({nan, 1, HUGE_VAL, 2}, 8, /*utf8=*/false), "_#");
+  EXPECT_EQ(Sparkline({-1e308, 1e308}, 8, /*utf8=*/false), "--");
   EXPECT_EQ(Sparkline({}, 8, /*utf8=*/true), "");
   EXPECT_EQ(Sparkline({nan}, 8, /*utf8=*/true), "");
 }
