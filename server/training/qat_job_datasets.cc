@@ -1,4 +1,5 @@
-// Rows of datasets; see qat_job_store.h.
+// Rows of datasets, and housekeeping; see qat_job_store.h.
+#include <map>
 #include <utility>
 
 #include "engine/base/status_macros.h"
@@ -72,6 +73,58 @@ absl::StatusOr<std::vector<std::string>> QatJobStore::RemoveUnusedDatasets(
     POT_RETURN_IF_ERROR(rows.status());
     return removed;
   });
+}
+
+absl::StatusOr<std::vector<std::string>> QatJobStore::Garbage() {
+  return impl_->Transact([&](QatJobTransaction* transaction)
+                             -> absl::StatusOr<std::vector<std::string>> {
+    std::vector<std::string> directories;
+    SqliteRows rows = transaction->db()->Query("SELECT directory FROM garbage");
+    while (rows.Next()) directories.push_back(rows.Bytes(0));
+    POT_RETURN_IF_ERROR(rows.status());
+    return directories;
+  });
+}
+
+absl::Status QatJobStore::ForgetGarbage(absl::string_view directory) {
+  return impl_->Transact([&](QatJobTransaction* transaction) {
+    return transaction->db()->Run("DELETE FROM garbage WHERE directory = ?",
+                                  {directory});
+  });
+}
+
+absl::StatusOr<std::vector<ThroughputSample>> QatJobStore::Throughput(
+    int limit) {
+  return impl_->Transact([&](QatJobTransaction* transaction)
+                             -> absl::StatusOr<std::vector<ThroughputSample>> {
+    std::vector<ThroughputSample> samples;
+    SqliteRows rows = transaction->db()->Query(
+        "SELECT num_parameters, tokens_per_second FROM jobs "
+        "WHERE tokens_per_second > 0 AND num_parameters > 0 "
+        "ORDER BY id DESC LIMIT ?",
+        {limit});
+    while (rows.Next()) {
+      samples.push_back(
+          {.num_parameters = rows.Int(0), .tokens_per_second = rows.Real(1)});
+    }
+    POT_RETURN_IF_ERROR(rows.status());
+    return samples;
+  });
+}
+
+absl::StatusOr<std::map<v1::QatJobState, int64_t>> QatJobStore::CountByState() {
+  using Counts = std::map<v1::QatJobState, int64_t>;
+  return impl_->Transact(
+      [&](QatJobTransaction* transaction) -> absl::StatusOr<Counts> {
+        Counts counts;
+        SqliteRows rows = transaction->db()->Query(
+            "SELECT state, COUNT(*) FROM jobs GROUP BY state");
+        while (rows.Next()) {
+          counts[static_cast<v1::QatJobState>(rows.Int(0))] = rows.Int(1);
+        }
+        POT_RETURN_IF_ERROR(rows.status());
+        return counts;
+      });
 }
 
 }  // namespace pot

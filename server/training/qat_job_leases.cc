@@ -61,6 +61,40 @@ absl::StatusOr<std::optional<int64_t>> OldestFit(QatJobTransaction* transaction,
   return id;
 }
 
+// Tells submitters of jobs that were left for want of a fitting worker. The
+// text does not depend on who asked: workers of different sizes would rewrite
+// each other's for ever.
+absl::Status SayWhatIsMissing(QatJobTransaction* transaction) {
+  struct Left {
+    int64_t id;
+    std::string message;
+  };
+  std::vector<Left> left;
+  {
+    SqliteRows rows = transaction->db()->Query(
+        "SELECT id, memory_bytes, worker_major FROM jobs "
+        "LEFT JOIN snapshots ON snapshots.job_id = jobs.id "
+        "WHERE state = ? AND state_message = ''",
+        {static_cast<int>(v1::QAT_JOB_STATE_QUEUED)});
+    while (rows.Next()) {
+      left.push_back(
+          {rows.Int(0),
+           absl::StrCat(
+               "waits for a worker with ", rows.Int(1), " bytes of memory",
+               rows.IsNull(2) ? ""
+                              : absl::StrCat(" and of version ", rows.Bytes(2),
+                                             ", which made its snapshot"))});
+    }
+    POT_RETURN_IF_ERROR(rows.status());
+  }
+  for (Left& job : left) {
+    POT_ASSIGN_OR_RETURN(QatJobRow row, transaction->LoadRow(job.id));
+    row.job.set_state_message(std::move(job.message));
+    POT_RETURN_IF_ERROR(transaction->Save(row));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int64_t> WorkerSequence(QatJobTransaction* transaction,
                                        const QatJobRow& row) {
   SqliteRows rows = transaction->db()->Query(
@@ -142,7 +176,10 @@ absl::StatusOr<std::optional<QatJobLease>> QatJobStore::AcquireLease(
     POT_RETURN_IF_ERROR(GiveUpOthers(transaction, worker.name()));
     POT_ASSIGN_OR_RETURN(const std::optional<int64_t> id,
                          OldestFit(transaction, worker));
-    if (!id.has_value()) return std::optional<QatJobLease>();
+    if (!id.has_value()) {
+      POT_RETURN_IF_ERROR(SayWhatIsMissing(transaction));
+      return std::optional<QatJobLease>();
+    }
     POT_ASSIGN_OR_RETURN(QatJobRow row, transaction->LoadRow(*id));
     ++row.epoch;
     row.job.set_attempts(static_cast<int32_t>(row.epoch));

@@ -31,6 +31,8 @@ TEST_F(QatJobStoreTest, LeasesTheOldestJobThatFits) {
   EXPECT_EQ(lease.epoch(), 1);
   EXPECT_EQ(Lease("w2").job_id(), second);
   EXPECT_FALSE(store_->AcquireLease(Worker("w3"))->has_value());
+  EXPECT_EQ(store_->Get(too_big)->state_message(),
+            "waits for a worker with 1001 bytes of memory");
   const auto job = store_->Get(first);
   EXPECT_EQ(job->state(), v1::QAT_JOB_STATE_RUNNING);
   EXPECT_EQ(job->worker(), "w1");
