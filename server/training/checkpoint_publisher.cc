@@ -1,5 +1,7 @@
 #include "server/training/checkpoint_publisher.h"
 
+#include <unistd.h>
+
 #include <limits>
 #include <utility>
 #include <vector>
@@ -28,14 +30,19 @@ absl::StatusOr<int64_t> AliasTarget(ModelRepository* repository,
   return history->empty() ? 0 : history->front().to_version;
 }
 
-absl::Status CopyInto(const std::string& from, const Manifest& manifest,
+// Further names for the same files, which nobody changes any more; copies where
+// the file system has no such thing, or is another one.
+absl::Status LinkInto(const std::string& from, const Manifest& manifest,
                       const std::string& to) {
   std::vector<std::string> names = {kManifestFile};
   for (const auto& [name, entry] : manifest.files) names.push_back(name);
   for (const std::string& name : names) {
-    POT_ASSIGN_OR_RETURN(const ForeignFile file,
-                         ForeignFile::Open(absl::StrCat(from, "/", name)));
-    POT_RETURN_IF_ERROR(CopyFile(file, absl::StrCat(to, "/", name)));
+    const std::string source = absl::StrCat(from, "/", name);
+    const std::string target = absl::StrCat(to, "/", name);
+    // Never of a symbolic link's target; what is wrong is found by Register().
+    if (link(source.c_str(), target.c_str()) == 0) continue;
+    POT_ASSIGN_OR_RETURN(const ForeignFile file, ForeignFile::Open(source));
+    POT_RETURN_IF_ERROR(CopyFile(file, target));
   }
   return absl::OkStatus();
 }
@@ -78,7 +85,7 @@ absl::StatusOr<ModelVersionInfo> CheckpointPublisher::Register(
   POT_RETURN_IF_ERROR(repository_->CheckDiskSpace(manifest->total_bytes()));
   POT_ASSIGN_OR_RETURN(StagedVersion staged, repository_->Stage(order.model));
   POT_RETURN_IF_ERROR(
-      CopyInto(order.checkpoint_directory, *manifest, staged.directory()));
+      LinkInto(order.checkpoint_directory, *manifest, staged.directory()));
   return repository_->Register(std::move(staged), order.model, 0);
 }
 

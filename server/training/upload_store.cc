@@ -4,35 +4,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <set>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/base/crc32c.h"
 #include "engine/base/file.h"
-#include "engine/base/quote.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/directory.h"
 #include "server/serving/error_details.h"
+#include "server/serving/field_errors.h"
+#include "server/training/upload_header.h"
 
 namespace pot {
 namespace {
 
-constexpr size_t kMaxHeaderBytes = size_t{1} << 16;
-
 absl::Status Invalid(const std::string& field, absl::string_view complaint,
                      const std::string& limit, const std::string& value) {
-  return WithDetails(
-      absl::InvalidArgumentError(absl::StrCat(field, " ", complaint)),
-      {.reason = "INVALID_FIELD",
-       .metadata = {{"limit", limit}, {"value", value}},
-       .field = field});
+  return FieldError("INVALID_FIELD", field, complaint, limit, value);
 }
 
 absl::Status ChecksumMismatch(const std::string& message,
@@ -43,69 +35,11 @@ absl::Status ChecksumMismatch(const std::string& message,
                       .metadata = {{"limit", expected}, {"value", found}}});
 }
 
-// A name that is a single step of a path, and not hidden.
-absl::Status CheckName(absl::string_view name, const std::string& field) {
-  const bool valid =
-      !name.empty() && name.size() <= kMaxUploadedNameBytes &&
-      absl::ascii_isalnum(static_cast<unsigned char>(name.front())) &&
-      std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (valid) return absl::OkStatus();
-  const std::string quoted = Quote(name);
-  return Invalid(field,
-                 absl::StrCat("must be 1 to ", kMaxUploadedNameBytes,
-                              " characters of [A-Za-z0-9._-] and begin with a "
-                              "letter or digit; it is ",
-                              quoted),
-                 absl::StrCat(kMaxUploadedNameBytes), quoted);
-}
-
-bool IsDigest(absl::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
 absl::Status MakeDirectories(const std::string& jobs, absl::string_view job,
                              absl::string_view name) {
   const std::string job_directory = absl::StrCat(jobs, "/", job);
   POT_RETURN_IF_ERROR(MakeDirectory(job_directory).status());
   return MakeDirectory(absl::StrCat(job_directory, "/", name)).status();
-}
-
-// The kind's letter and the announcement, without the lease.
-std::string HeaderText(UploadKind kind, const v1::UploadHeader& header) {
-  v1::UploadHeader kept = header;
-  kept.mutable_lease()->clear_job_id();
-  return absl::StrCat(kind == UploadKind::kSnapshot ? "s" : "c",
-                      kept.SerializeAsString());
-}
-
-absl::StatusOr<v1::UploadHeader> ReadHeader(const std::string& directory,
-                                            UploadKind* kind) {
-  POT_ASSIGN_OR_RETURN(
-      const std::string text,
-      ReadFile(absl::StrCat(directory, "/header"), kMaxHeaderBytes));
-  v1::UploadHeader header;
-  if (text.empty() || !header.ParseFromString(text.substr(1))) {
-    return absl::DataLossError(
-        absl::StrCat(directory, "/header is no header of an upload"));
-  }
-  *kind = text[0] == 's' ? UploadKind::kSnapshot : UploadKind::kCheckpoint;
-  return header;
-}
-
-bool SameFiles(const v1::UploadHeader& a, const v1::UploadHeader& b) {
-  if (a.step() != b.step() || a.files_size() != b.files_size()) return false;
-  for (int i = 0; i < a.files_size(); ++i) {
-    if (a.files(i).path() != b.files(i).path() ||
-        a.files(i).size_bytes() != b.files(i).size_bytes() ||
-        a.files(i).sha256() != b.files(i).sha256()) {
-      return false;
-    }
-  }
-  return true;
 }
 
 // Bytes of a regular file; -1 when there is none.
@@ -316,63 +250,6 @@ std::string UploadStore::Directory(absl::string_view job_id,
                       upload_id);
 }
 
-absl::Status UploadStore::CheckHeader(const v1::UploadHeader& header) const {
-  POT_RETURN_IF_ERROR(
-      CheckName(header.lease().job_id(), "header.lease.job_id"));
-  POT_RETURN_IF_ERROR(CheckName(header.upload_id(), "header.upload_id"));
-  if (header.step() < 0) {
-    return Invalid("header.step",
-                   absl::StrCat("must be at least 0; it is ", header.step()),
-                   "0", absl::StrCat(header.step()));
-  }
-  if (header.files_size() < 1 || header.files_size() > kMaxUploadedFiles) {
-    return Invalid("header.files",
-                   absl::StrCat("must have 1 to ", kMaxUploadedFiles,
-                                " entries; it has ", header.files_size()),
-                   absl::StrCat(kMaxUploadedFiles),
-                   absl::StrCat(header.files_size()));
-  }
-  std::set<std::string> names;
-  int64_t total = 0;
-  for (int i = 0; i < header.files_size(); ++i) {
-    const v1::StoredFile& file = header.files(i);
-    const std::string field = absl::StrCat("header.files[", i, "]");
-    POT_RETURN_IF_ERROR(CheckName(file.path(), field + ".path"));
-    if (!names.insert(file.path()).second) {
-      return Invalid(field + ".path",
-                     absl::StrCat("is the second file called ", file.path()),
-                     "", file.path());
-    }
-    if (!IsDigest(file.sha256())) {
-      return Invalid(field + ".sha256",
-                     absl::StrCat("must be 64 lower-case hexadecimal digits; "
-                                  "it is ",
-                                  Quote(file.sha256())),
-                     "64", Quote(file.sha256()));
-    }
-    const std::string size = absl::StrCat(file.size_bytes());
-    if (file.size_bytes() < 0) {
-      return Invalid(field + ".size_bytes",
-                     absl::StrCat("must be at least 0; it is ", size), "0",
-                     size);
-    }
-    if (__builtin_add_overflow(total, file.size_bytes(), &total) ||
-        total > options_.max_bytes) {
-      return WithDetails(
-          absl::ResourceExhaustedError(absl::StrCat(
-              "the files up to ", field, ", which has ", size,
-              " bytes, are larger than the limit of ", options_.max_bytes)),
-          {.reason = "UPLOAD_TOO_LARGE",
-           .metadata = {{"limit", absl::StrCat(options_.max_bytes)},
-                        {"value", size}},
-           .field = field + ".size_bytes"});
-    }
-  }
-  return options_.check_disk_space == nullptr
-             ? absl::OkStatus()
-             : options_.check_disk_space(total);
-}
-
 absl::StatusOr<std::shared_ptr<Upload::Turn>> UploadStore::TakeOver(
     const std::string& directory) {
   MutexLock lock(&mutex_);
@@ -403,7 +280,7 @@ absl::Status UploadStore::RemoveOlder(const v1::UploadHeader& header) const {
   for (const DirectoryEntry& entry : entries) {
     const std::string directory = absl::StrCat(uploads, entry.name);
     UploadKind kind;
-    const auto known = ReadHeader(directory, &kind);
+    const auto known = ReadUploadHeader(directory, &kind);
     if (known.ok() && known->lease().epoch() >= header.lease().epoch()) {
       ++left;
     } else {
@@ -422,19 +299,25 @@ absl::Status UploadStore::RemoveOlder(const v1::UploadHeader& header) const {
 
 absl::StatusOr<std::unique_ptr<Upload>> UploadStore::Open(
     UploadKind kind, const v1::UploadHeader& header) {
-  POT_RETURN_IF_ERROR(CheckHeader(header));
+  const std::string field =
+      kind == UploadKind::kSnapshot ? "header" : "header.upload";
+  POT_ASSIGN_OR_RETURN(const int64_t bytes,
+                       CheckUploadHeader(header, options_.max_bytes, field));
+  if (options_.check_disk_space != nullptr) {
+    POT_RETURN_IF_ERROR(options_.check_disk_space(bytes));
+  }
   const std::string directory =
       Directory(header.lease().job_id(), header.upload_id());
   MutexLock opening(&opening_);
   POT_ASSIGN_OR_RETURN(std::shared_ptr<Upload::Turn> turn, TakeOver(directory));
   UploadKind known_kind = kind;
   const absl::StatusOr<v1::UploadHeader> known =
-      ReadHeader(directory, &known_kind);
+      ReadUploadHeader(directory, &known_kind);
   const bool goes_on =
-      known.ok() && known_kind == kind && SameFiles(*known, header);
+      known.ok() && known_kind == kind && SameUploadedFiles(*known, header);
   if (known.ok() && !goes_on &&
       known->lease().epoch() == header.lease().epoch()) {
-    return Invalid("header",
+    return Invalid(field,
                    absl::StrCat("must be the same as when upload ",
                                 header.upload_id(), " began"),
                    "", header.upload_id());
@@ -449,8 +332,7 @@ absl::StatusOr<std::unique_ptr<Upload>> UploadStore::Open(
   // Written last of all, so that what has a header is an upload.
   POT_RETURN_IF_ERROR(MakeDirectory(directory + "/files").status());
   if (!goes_on || known->lease().epoch() != header.lease().epoch()) {
-    POT_RETURN_IF_ERROR(
-        WriteFile(directory + "/header", HeaderText(kind, header)));
+    POT_RETURN_IF_ERROR(WriteUploadHeader(directory, kind, header));
   }
   auto upload =
       std::unique_ptr<Upload>(new Upload(directory, header, std::move(turn)));
@@ -460,11 +342,12 @@ absl::StatusOr<std::unique_ptr<Upload>> UploadStore::Open(
 
 absl::StatusOr<UploadPosition> UploadStore::Find(absl::string_view job_id,
                                                  absl::string_view upload_id) {
-  POT_RETURN_IF_ERROR(CheckName(job_id, "lease.job_id"));
-  POT_RETURN_IF_ERROR(CheckName(upload_id, "upload_id"));
+  POT_RETURN_IF_ERROR(CheckUploadName(job_id, "lease.job_id"));
+  POT_RETURN_IF_ERROR(CheckUploadName(upload_id, "upload_id"));
   const std::string directory = Directory(job_id, upload_id);
   UploadKind kind;
-  const absl::StatusOr<v1::UploadHeader> header = ReadHeader(directory, &kind);
+  const absl::StatusOr<v1::UploadHeader> header =
+      ReadUploadHeader(directory, &kind);
   if (!header.ok()) return UploadPosition();
   return PositionIn(directory + "/files", *header);
 }
@@ -486,7 +369,7 @@ void UploadStore::Sweep(
     for (const DirectoryEntry& entry : *entries) {
       const std::string directory = absl::StrCat(uploads, "/", entry.name);
       UploadKind kind;
-      if (!ReadHeader(directory, &kind).ok()) {
+      if (!ReadUploadHeader(directory, &kind).ok()) {
         RemoveTree(directory).IgnoreError();
       }
     }

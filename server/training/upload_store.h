@@ -19,17 +19,13 @@
 #include "absl/strings/string_view.h"
 #include "engine/base/mutex.h"
 #include "pot/v1/worker.pb.h"
+#include "server/training/upload_header.h"
 
 namespace pot {
 
-inline constexpr int kMaxUploadedFiles = 64;
 inline constexpr int64_t kMaxTransferBytes = int64_t{1} << 20;  // of a chunk
 // Of one job at the same time.
 inline constexpr int64_t kMaxOpenUploads = 8;
-// Of a file's name and of identifiers.
-inline constexpr size_t kMaxUploadedNameBytes = 128;
-
-enum class UploadKind { kSnapshot, kCheckpoint };
 
 // The next byte to send: the first one that is missing.
 struct UploadPosition {
@@ -133,7 +129,6 @@ class UploadStore {
  private:
   std::string Directory(absl::string_view job_id,
                         absl::string_view upload_id) const;
-  absl::Status CheckHeader(const v1::UploadHeader& header) const;
   // Removes the job's uploads of earlier epochs. RESOURCE_EXHAUSTED when there
   // are kMaxOpenUploads others.
   absl::Status RemoveOlder(const v1::UploadHeader& header) const;
