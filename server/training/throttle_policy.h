@@ -20,8 +20,9 @@ struct ThrottleOptions {
   // The percentile is over this long, looked at anew every `interval`.
   absl::Duration window = absl::Seconds(5);
   absl::Duration interval = absl::Seconds(1);
-  // Fewer tokens in the window say nothing about a percentile.
-  uint64_t min_tokens = 20;
+  // Fewer tokens in the window say nothing; below 100 the percentile is the
+  // longest.
+  uint64_t min_tokens = 5;
   // The share of time after a breach, and after an interval without one.
   double lower_by = 0.5;
   double raise_by = 1.25;
