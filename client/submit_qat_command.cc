@@ -22,6 +22,7 @@
 #include "client/text_format.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/grpcpp.h"
+#include "pot/v1/model.grpc.pb.h"
 
 namespace pot {
 namespace {
@@ -139,6 +140,43 @@ absl::Status FillData(Session* session, const Flags& flags,
   return absl::OkStatus();
 }
 
+// A name alone means the default version, which most often is a quantized one;
+// what is trained then is the floating-point version that it was made from, or
+// the only one there is.
+absl::Status ChooseFloatVersion(Session* session, v1::ModelRef* base) {
+  if (base->selector_case() != v1::ModelRef::SELECTOR_NOT_SET) {
+    return absl::OkStatus();
+  }
+  v1::ListModelsRequest request;
+  request.set_name(base->name());
+  v1::ListModelsResponse response;
+  Call call(session->connection());
+  POT_RETURN_IF_ERROR(
+      call.ToStatus(v1::ModelService::NewStub(session->connection().channel())
+                        ->ListModels(call.context(), request, &response)));
+  std::string origin;
+  std::vector<const v1::ModelVersion*> floats;
+  for (const v1::ModelVersion& version : response.versions()) {
+    const auto& aliases = version.aliases();
+    const bool is_default =
+        std::find(aliases.begin(), aliases.end(), "default") != aliases.end();
+    const bool is_float = version.quantization().format() == "f32";
+    if (is_default && is_float) return absl::OkStatus();
+    if (is_default) origin = version.base_digest();
+    if (is_float) floats.push_back(&version);
+  }
+  const v1::ModelVersion* chosen = floats.size() == 1 ? floats[0] : nullptr;
+  for (const v1::ModelVersion* const version : floats) {
+    if (!origin.empty() && version->digest() == origin) chosen = version;
+  }
+  // The server says what is wrong.
+  if (chosen == nullptr) return absl::OkStatus();
+  base->set_version(chosen->version());
+  session->console().WriteError(absl::StrCat("base ", FormatModelRef(*base),
+                                             ", the floating-point version\n"));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::QatJobSpec> MakeSpec(Session* session, const Flags& flags) {
   v1::QatJobSpec spec;
   if (!flags.config.empty()) {
@@ -157,6 +195,7 @@ absl::StatusOr<v1::QatJobSpec> MakeSpec(Session* session, const Flags& flags) {
   }
   POT_RETURN_IF_ERROR(CheckData(flags, spec));
   POT_RETURN_IF_ERROR(FillData(session, flags, spec.mutable_data()));
+  POT_RETURN_IF_ERROR(ChooseFloatVersion(session, spec.mutable_base()));
   return spec;
 }
 

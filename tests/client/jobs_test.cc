@@ -156,9 +156,12 @@ TEST_F(JobsTest, DryRunShowsJobAndEstimate) {
   const ClientRun run = Run({"submit-qat", "--base", "tiny", "--train", "self",
                              "--self-tokens", "4096", "--dry-run", "--watch"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(run.err, "dry run: nothing is queued\n");
+  // The default version is quantized.
+  EXPECT_EQ(run.err,
+            "base tiny@1, the floating-point version\n"
+            "dry run: nothing is queued\n");
   EXPECT_EQ(run.out,
-            "base            tiny\n"
+            "base            tiny@1\n"
             "data            written by the base, 4,096 tokens\n"
             "specification   every field\n"
             "  quantization.format  pot4\n"
@@ -192,7 +195,7 @@ TEST_F(JobsTest, ALostAnswerCanBeRepeated) {
   const ClientRun found = Run(arguments);
   EXPECT_EQ(found.exit_code, 0);
   EXPECT_EQ(found.out, "qat-7\n");
-  EXPECT_THAT(found.err, StartsWith("the idempotency key found this job"));
+  EXPECT_THAT(found.err, HasSubstr("\nthe idempotency key found this job"));
   EXPECT_EQ(training_.submitted.idempotency_key(), key);
 }
 
@@ -221,7 +224,7 @@ TEST_F(JobsTest, WatchWithoutTerminalWritesPlainLines) {
   const ClientRun run =
       Run({"submit-qat", "--base", "tiny", "--train", "self", "--watch"});
   EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(Lines(run.err).size(), 1u) << run.err;  // the key
+  EXPECT_EQ(Lines(run.err).size(), 2u) << run.err;  // the base, the key
   const std::vector<std::string> lines = Lines(run.out);
   EXPECT_EQ(lines.front(),
             "job qat-7: 2,000 steps of 768 tokens (1.53 epochs), about 2 min "
