@@ -26,7 +26,7 @@ constexpr Section kSections[] = {
     {"gemv", MeasureGemv},       {"decode", MeasureDecode},
     {"context", MeasureContext}, {"prefill512", MeasurePrefill},
     {"batch", MeasureBatch},     {"small", MeasureSmall},
-    {"server", MeasureServer},
+    {"server", MeasureServer},   {"train", MeasureTrain},
 };
 
 std::string SectionNames() {

@@ -26,6 +26,8 @@ SectionFunction MeasureBatch;
 SectionFunction MeasureSmall;
 // Through gRPC on loopback, from another process; load and memory as well.
 SectionFunction MeasureServer;
+// A step of quantization-aware training.
+SectionFunction MeasureTrain;
 
 }  // namespace pot
 
