@@ -104,7 +104,7 @@ std::vector<std::string> GateViolations(
     } else if (!(perplexity <= limit * base->perplexity())) {
       violations.push_back(absl::StrCat(
           "max_perplexity_ratio is ", limit, ", but the perplexity is ",
-          perplexity / base->perplexity(), " of that of the base (", perplexity,
+          perplexity / base->perplexity(), " times that of the base (", perplexity,
           " of ", base->perplexity(), ")"));
     }
   }
