@@ -104,8 +104,8 @@ std::vector<std::string> GateViolations(
     } else if (!(perplexity <= limit * base->perplexity())) {
       violations.push_back(absl::StrCat(
           "max_perplexity_ratio is ", limit, ", but the perplexity is ",
-          perplexity / base->perplexity(), " times that of the base (", perplexity,
-          " of ", base->perplexity(), ")"));
+          perplexity / base->perplexity(), " times that of the base (",
+          perplexity, " of ", base->perplexity(), ")"));
     }
   }
   if (limits.has_max_perplexity() && !(perplexity <= limits.max_perplexity())) {
