@@ -26,6 +26,9 @@ void AddPretrainCommand(CLI::App* app, absl::Status* result);
 // qat --from DIR --train F --out REPO/NAME: quantization-aware training.
 void AddQatCommand(CLI::App* app, absl::Status* result);
 
+// worker --server HOST:PORT: does the training jobs of a server.
+void AddWorkerCommand(CLI::App* app, absl::Status* result);
+
 }  // namespace pot
 
 #endif  // POT_TRAINER_COMMANDS_H_

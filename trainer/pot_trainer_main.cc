@@ -2,6 +2,7 @@
 // errors on standard error; see --help.
 #include <unistd.h>
 
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -44,8 +45,12 @@ void SpinBriefly(char** argv) {
       std::getenv("OMP_WAIT_POLICY") != nullptr) {
     return;
   }
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length <= 0) return;
+  path[length] = '\0';
   setenv(kSpins, "20000", 1);
-  execv("/proc/self/exe", argv);  // on failure it just goes on
+  execv(path, argv);  // on failure it just goes on
 }
 
 int Main(int argc, char** argv) {
@@ -60,6 +65,7 @@ int Main(int argc, char** argv) {
   pot::AddPretrainCommand(&app, &result);
   pot::AddQatCommand(&app, &result);
   pot::AddTokenizerCommand(&app, &result);
+  pot::AddWorkerCommand(&app, &result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

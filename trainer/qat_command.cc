@@ -17,13 +17,11 @@
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/model_files.h"
-#include "engine/inference_engine.h"
-#include "engine/kernels/kernel_table.h"
 #include "engine/loaded_model.h"
 #include "trainer/commands.h"
-#include "trainer/data/self_text.h"
 #include "trainer/quantize_flags.h"
 #include "trainer/training/evaluate_text.h"
+#include "trainer/training/sample_training_text.h"
 #include "trainer/training/training_loop.h"
 #include "trainer/training_console.h"
 #include "trainer/training_flags.h"
@@ -32,9 +30,6 @@ namespace pot {
 namespace {
 
 constexpr char kSelf[] = "self";
-
-// More than a batch of sequences of the largest GPT-2 takes.
-constexpr int64_t kSelfTextKvBytes = int64_t{8} << 30;
 
 struct Flags {
   TrainingFlags training;
@@ -123,24 +118,19 @@ absl::StatusOr<LossOptions> LossOf(const Flags& flags, LossOptions loss) {
 
 // Data-free training text, from the base itself.
 absl::StatusOr<TokenCorpus> SelfText(const Flags& flags, int64_t context) {
-  POT_ASSIGN_OR_RETURN(const KernelTable* const kernels,
-                       KernelTableFromEnvironment());
-  POT_ASSIGN_OR_RETURN(const auto model, LoadModel(flags.from, ModelIdentity(),
-                                                   {.kernels = kernels}));
   SelfTextOptions options;
   options.tokens = flags.self_tokens;
   options.sequence_tokens = context + 1;
   options.temperature = static_cast<float>(flags.self_temperature);
   options.seed = flags.training.seed;
-  InferenceEngine engine(
-      std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 256),
-      kSelfTextKvBytes);
   ProgressBar bar("sampling");
-  return GenerateSelfText(*model, options, &engine,
-                          [&bar](int64_t done, int64_t total) {
-                            bar.Update(done, total);
-                            return true;
-                          });
+  return SampleTrainingText(
+      flags.from, options,
+      std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 256),
+      "", "", [&bar](int64_t done, int64_t total) {
+        bar.Update(done, total);
+        return true;
+      });
 }
 
 absl::Status CopyFiles(const std::string& from, const std::string& to) {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "trainer/training/evaluate_text.h"
 
 namespace pot {
 namespace {
@@ -21,13 +22,6 @@ volatile std::sig_atomic_t g_interrupted = 0;
 void Interrupt(int signal) {
   g_interrupted = 1;
   std::signal(signal, SIG_DFL);
-}
-
-double StandardError(const LossSums& sums) {
-  if (sums.predictions < 2) return 0;
-  const auto n = static_cast<double>(sums.predictions);
-  const double mean = sums.nats / n;
-  return std::sqrt(std::max(0.0, sums.nats_squared / n - mean * mean) / n);
 }
 
 }  // namespace

@@ -38,8 +38,8 @@ ALLOWED = {
                                      "server/serving/", "sqlite3.h"] + PROTO,
     "server/rpc": ENGINE_ALL + ["server/"] + PROTO + GRPC,
     "server": ENGINE_ALL + ["server/", "CLI/", "nlohmann/"] + PROTO + GRPC,
-    "trainer": ENGINE_ALL + ["CLI/", "nlohmann/", "oneapi/dnnl/"] + PROTO +
-               GRPC,
+    "trainer": ENGINE_ALL + ["CLI/", "nlohmann/", "oneapi/dnnl/"],
+    "trainer/worker": ENGINE_ALL + ["trainer/"] + PROTO + GRPC,
     "client": ["CLI/", "nlohmann/"] + ENGINE_BASE + PROTO + GRPC,
 }
 # What the operating system's C headers look like: no folder, or one of these.

@@ -1,6 +1,7 @@
 #include "trainer/training/evaluate_text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "engine/base/status_macros.h"
@@ -62,6 +63,13 @@ absl::StatusOr<LossSums> EvaluateText(const TokenCorpus& tokens,
   }
   POT_RETURN_IF_ERROR(flush(protocol.window));
   return sums;
+}
+
+double StandardError(const LossSums& sums) {
+  if (sums.predictions < 2) return 0;
+  const auto n = static_cast<double>(sums.predictions);
+  const double mean = sums.nats / n;
+  return std::sqrt(std::max(0.0, sums.nats_squared / n - mean * mean) / n);
 }
 
 }  // namespace pot

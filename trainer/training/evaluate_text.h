@@ -22,6 +22,9 @@ absl::StatusOr<LossSums> EvaluateText(const TokenCorpus& tokens,
                                       const std::function<bool()>& stop,
                                       Objective<float>* objective);
 
+// Of mean_nats(), taking predictions as independent: s / sqrt(predictions).
+double StandardError(const LossSums& sums);
+
 }  // namespace pot
 
 #endif  // POT_TRAINER_TRAINING_EVALUATE_TEXT_H_

@@ -15,10 +15,11 @@ constexpr char kBestStep[] = "best_step";
 constexpr char kBestNats[] = "best_nats";
 constexpr char kEvaluationsSince[] = "evaluations_since_best";
 
-SnapshotMetadata NotesOf(const BestEvaluation& best) {
-  return {{kBestStep, absl::StrCat(best.step)},
-          {kBestNats, absl::StrFormat("%.17g", best.nats)},
-          {kEvaluationsSince, absl::StrCat(best.evaluations_since)}};
+SnapshotMetadata NotesOf(const BestEvaluation& best, SnapshotMetadata notes) {
+  notes[kBestStep] = absl::StrCat(best.step);
+  notes[kBestNats] = absl::StrFormat("%.17g", best.nats);
+  notes[kEvaluationsSince] = absl::StrCat(best.evaluations_since);
+  return notes;
 }
 
 absl::Status CheckOptions(const LoopOptions& options) {
@@ -43,8 +44,9 @@ absl::Status SaveSnapshot(const LoopOptions& options,
                           const BestEvaluation& best, const TrainingRun& run,
                           TrainingObserver* observer) {
   if (options.snapshot_directory.empty()) return absl::OkStatus();
-  POT_ASSIGN_OR_RETURN(const std::string path,
-                       run.Save(options.snapshot_directory, NotesOf(best)));
+  POT_ASSIGN_OR_RETURN(
+      const std::string path,
+      run.Save(options.snapshot_directory, NotesOf(best, options.notes)));
   POT_RETURN_IF_ERROR(
       PruneSnapshots(options.snapshot_directory, options.keep_snapshots));
   return observer->OnSnapshot(run.step(), path);
@@ -82,7 +84,8 @@ absl::StatusOr<LoopResult> RunTrainingLoop(const LoopOptions& options,
   LoopResult result;
   result.best = best;
   int64_t evaluated = -1, saved = -1;
-  bool evaluate = options.evaluate_start && run->step() == 0;
+  // A run that was paused at its start has been evaluated already.
+  bool evaluate = options.evaluate_start && run->step() == 0 && best.step < 0;
   while (true) {
     const LoopCommand command = observer->Next();
     if (command == LoopCommand::kCancel) {

@@ -29,6 +29,8 @@ struct LoopOptions {
   // Empty: none are written.
   std::string snapshot_directory;
   int64_t keep_snapshots = 2;
+  // Kept in every snapshot, as the caller's own.
+  SnapshotMetadata notes;
 };
 
 // What the watcher of a training wants next.

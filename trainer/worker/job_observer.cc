@@ -1,0 +1,124 @@
+#include "trainer/worker/job_observer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "engine/base/status_macros.h"
+#include "trainer/training/evaluate_text.h"
+#include "trainer/worker/worker_log.h"
+
+namespace pot {
+namespace {
+
+// JobProgress.smoothed_train_loss is defined by it.
+constexpr double kLossSmoothing = 0.98;
+constexpr double kTimeSmoothing = 0.9;
+
+}  // namespace
+
+JobObserver::JobObserver(const JobInputs* inputs, const TrainingRun* run,
+                         LeaseKeeper* keeper, Uploader* uploader)
+    : inputs_(*inputs),
+      run_(*run),
+      keeper_(keeper),
+      uploader_(uploader),
+      steps_(run->options().schedule.steps),
+      tokens_per_step_(run->options().batch.sequences *
+                       run->options().batch.micro_batches *
+                       run->options().batch.context) {}
+
+void JobObserver::Rest() {
+  const double ratio = keeper_->duty_ratio();
+  if (ratio < 1) {
+    const absl::Duration busy = absl::FromChrono(Clock::now() - busy_since_);
+    // A directive that ends the job ends the rest.
+    keeper_->Sleep(busy * ((1 - ratio) / ratio), JobCommand::kStopEarly);
+  }
+  busy_since_ = Clock::now();
+}
+
+LoopCommand JobObserver::Next() {
+  Rest();
+  switch (keeper_->command()) {
+    case JobCommand::kContinue:
+      return LoopCommand::kContinue;
+    case JobCommand::kStopEarly:
+      return LoopCommand::kStopEarly;
+    case JobCommand::kPause:
+      return LoopCommand::kPause;
+    case JobCommand::kCancel:
+    case JobCommand::kDrop:
+    case JobCommand::kNever:
+      break;
+  }
+  return LoopCommand::kCancel;
+}
+
+void JobObserver::OnStep(const StepReport& report) {
+  const Clock::time_point now = Clock::now();
+  const double seconds =
+      std::chrono::duration<double>(now - last_step_).count();
+  last_step_ = now;
+  const bool first = reported_steps_++ == 0;
+  const auto smooth = [first](double keep, double value, double* mean) {
+    *mean = first ? value : keep * *mean + (1 - keep) * value;
+  };
+  smooth(kLossSmoothing, report.loss, &smoothed_loss_);
+  smooth(kTimeSmoothing, seconds, &seconds_per_step_);
+  v1::JobProgress progress;
+  progress.set_step(report.step);
+  progress.set_total_steps(steps_);
+  progress.set_tokens(report.step * tokens_per_step_);
+  progress.set_train_loss(report.loss);
+  progress.set_smoothed_train_loss(smoothed_loss_);
+  progress.set_learning_rate(report.rate);
+  progress.set_gradient_norm(report.gradient_norm);
+  progress.set_tokens_per_second(static_cast<double>(tokens_per_step_) /
+                                 std::max(seconds_per_step_, 1e-9));
+  progress.set_eta_seconds(static_cast<double>(steps_ - report.step) *
+                           seconds_per_step_);
+  keeper_->ReportProgress(progress);
+}
+
+absl::Status JobObserver::OnEvaluation(const EvaluationReport& report) {
+  const double nats = report.sums.mean_nats();
+  if (!std::isfinite(nats)) {
+    return absl::OutOfRangeError(absl::StrFormat(
+        "the validation loss at step %d is not finite", report.step));
+  }
+  v1::CheckpointEvaluation evaluation;
+  evaluation.set_step(report.step);
+  evaluation.set_tokens(report.sums.predictions);
+  evaluation.set_nats_per_token(nats);
+  evaluation.set_perplexity(std::exp(nats));
+  evaluation.set_bits_per_byte(
+      report.sums.nats / (std::log(2.0) * static_cast<double>(std::max<int64_t>(
+                                              1, inputs_.validation_bytes))));
+  evaluation.set_standard_error(StandardError(report.sums));
+  keeper_->ReportEvaluation(evaluation);
+  LogWorker(absl::StrFormat("%s: step %d: %.4f nats, perplexity %.3f%s",
+                            keeper_->key().job_id(), report.step, nats,
+                            evaluation.perplexity(),
+                            report.best ? ", the best so far" : ""));
+  // What could not be sent before will not be sent now.
+  POT_RETURN_IF_ERROR(uploader_->status());
+  if (report.best) {
+    POT_ASSIGN_OR_RETURN(const std::string directory,
+                         uploader_->StageCheckpoint());
+    POT_RETURN_IF_ERROR(run_.ExportQuantized(inputs_.model_files,
+                                             inputs_.provenance, directory));
+    POT_RETURN_IF_ERROR(uploader_->AddCheckpoint(evaluation));
+  }
+  last_step_ = Clock::now();
+  return absl::OkStatus();
+}
+
+absl::Status JobObserver::OnSnapshot(int64_t step, const std::string& path) {
+  const absl::Status status = uploader_->AddSnapshot(step, path);
+  last_step_ = Clock::now();
+  return status;
+}
+
+}  // namespace pot

@@ -1,0 +1,172 @@
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/file.h"
+#include "engine/base/quote.h"
+#include "engine/base/status_macros.h"
+#include "trainer/commands.h"
+#include "trainer/worker/file_transfer.h"
+#include "trainer/worker/worker.h"
+#include "trainer/worker/worker_log.h"
+
+namespace pot {
+namespace {
+
+constexpr int kLowestPriority = 19;
+constexpr size_t kMaxTokenBytes = 4096;
+
+struct Flags {
+  std::string server;
+  std::string name;
+  std::string work_directory;
+  std::string token_file;
+  int64_t memory = 0;
+  int64_t cache = int64_t{16} << 30;
+  int threads = 0;
+  bool once = false;
+};
+
+// Made before any other thread, which then all leave the signals to it. The
+// first SIGINT or SIGTERM stops the worker, the second ends the process.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  }
+
+  // To the end of the process.
+  void StopOnSignal(std::shared_ptr<WorkerService> service,
+                    std::shared_ptr<Worker> worker) {
+    std::thread([signals = signals_, service = std::move(service),
+                 worker = std::move(worker)] {
+      int signal = 0;
+      sigwait(&signals, &signal);
+      LogWorker(absl::StrCat("signal ", signal, ": saving, then stopping"));
+      worker->Stop();
+      sigwait(&signals, &signal);
+      LogWorker(absl::StrCat("signal ", signal, ": ending at once"));
+      _exit(128 + signal);
+    }).detach();
+  }
+
+ private:
+  sigset_t signals_;
+};
+
+// Three quarters of the machine's.
+int64_t DefaultMemory() {
+  const int64_t pages = sysconf(_SC_PHYS_PAGES);
+  const int64_t page = sysconf(_SC_PAGE_SIZE);
+  return pages > 0 && page > 0 ? pages / 4 * 3 * page : int64_t{1} << 30;
+}
+
+std::string DefaultWorkDirectory() {
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache != '\0') {
+    return absl::StrCat(cache, "/pot-worker");
+  }
+  const char* const home = std::getenv("HOME");
+  if (home == nullptr || *home == '\0') return "pot-worker";
+  return absl::StrCat(home, "/.cache/pot-worker");
+}
+
+absl::StatusOr<std::string> ReadToken(const std::string& path) {
+  if (path.empty()) return std::string();
+  POT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxTokenBytes));
+  const std::string token(absl::StripAsciiWhitespace(text));
+  if (token.empty() ||
+      !std::all_of(token.begin(), token.end(),
+                   [](unsigned char c) { return absl::ascii_isgraph(c); })) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, " must hold one token of printable ASCII characters"));
+  }
+  return token;
+}
+
+absl::Status Run(const Flags& flags) {
+  StopSignals signals;
+  // Serving comes first; without success it runs as others do.
+  static_cast<void>(setpriority(PRIO_PROCESS, 0, kLowestPriority));
+  WorkerOptions options;
+  options.threads =
+      flags.threads > 0
+          ? flags.threads
+          : std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1,
+                       256);
+  options.memory_bytes = flags.memory > 0 ? flags.memory : DefaultMemory();
+  options.once = flags.once;
+  POT_ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
+  POT_ASSIGN_OR_RETURN(
+      const std::unique_ptr<WorkDirectory> work,
+      WorkDirectory::Open(flags.work_directory.empty() ? DefaultWorkDirectory()
+                                                       : flags.work_directory,
+                          flags.cache));
+  options.name = flags.name;
+  if (options.name.empty()) {
+    POT_ASSIGN_OR_RETURN(options.name, work->DefaultName());
+  }
+  if (!IsPlainName(options.name)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--name must be 1 to 128 of [A-Za-z0-9._-], not ",
+                     Quote(options.name)));
+  }
+  const std::shared_ptr<WorkerService> service =
+      ConnectWorkerService(flags.server, token);
+  const auto worker =
+      std::make_shared<Worker>(service.get(), work.get(), options);
+  signals.StopOnSignal(service, worker);
+  const absl::Status status = worker->Run();
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(flags.server, ": ", status.message()));
+}
+
+}  // namespace
+
+void AddWorkerCommand(CLI::App* app, absl::Status* result) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app->add_subcommand(
+      "worker",
+      "Does the training jobs of a server, one after the other; SIGTERM saves "
+      "the running one and gives it back");
+  command->add_option("--server", flags->server, "HOST:PORT of pot-server")
+      ->required();
+  command->add_option("--name", flags->name,
+                      "Unique among the server's workers and the same over "
+                      "restarts [made up, kept in --work-dir]");
+  command->add_option("--work-dir", flags->work_directory,
+                      "For input, snapshots and what waits to be sent; of one "
+                      "worker alone [~/.cache/pot-worker]");
+  command
+      ->add_option("--memory", flags->memory,
+                   "The most that a job may need, 4GiB [3/4 of the machine's]")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--cache", flags->cache,
+                   "Of input files that are kept between jobs, 16GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", flags->threads, "Threads [all cores]")
+      ->check(CLI::Range(1, 256));
+  command->add_option("--token-file", flags->token_file,
+                      "File with a token of the scope \"worker\"");
+  command->add_flag("--once", flags->once, "End after one job");
+  command->callback([flags, result] { *result = Run(*flags); });
+}
+
+}  // namespace pot
