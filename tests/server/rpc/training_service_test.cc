@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc/submit_qat.h"
@@ -236,6 +238,30 @@ TEST_F(TrainingServiceTest, RefusesUploadsThatAreNone) {
     v1::UploadDatasetResponse response;
     EXPECT_EQ(Short(Upload(messages, &response)), error);
   }
+  EXPECT_TRUE(std::filesystem::is_empty(DatasetsDirectory(root_)));
+}
+
+TEST_F(TrainingServiceTest, UploadsOfClientsThatLeaveVanish) {
+  for (int i = 0; i < 30; ++i) {
+    grpc::ClientContext context;
+    v1::UploadDatasetResponse response;
+    const auto writer = stub_->UploadDataset(&context, &response);
+    const std::string digest(64, static_cast<char>('a' + i % 6));
+    writer->Write(Header(digest, 100));
+    // At another moment in each round.
+    if (i % 3 > 0) writer->Write(Data("some text"));
+    if (i % 3 > 1) writer->WritesDone();
+    std::this_thread::sleep_for(std::chrono::microseconds(i * 37 % 500));
+    context.TryCancel();
+    EXPECT_FALSE(writer->Finish().ok());
+  }
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (absl::Now() < deadline &&
+         (calls_.running() > 0 ||
+          !std::filesystem::is_empty(DatasetsDirectory(root_)))) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(calls_.running(), 0);
   EXPECT_TRUE(std::filesystem::is_empty(DatasetsDirectory(root_)));
 }
 
