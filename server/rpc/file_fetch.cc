@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/crc32c.h"
 #include "engine/base/status_macros.h"
+#include "server/rpc/hand_over.h"
 #include "server/serving/error_details.h"
 
 namespace pot {
@@ -39,9 +40,14 @@ class FetchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       End(status);
     }
   }
-  void End(const absl::Status& status) { Finish(call_->End(status)); }
+  void End(const absl::Status& status) {
+    const grpc::Status end = call_->End(status);
+    turn_.Give();
+    Finish(end);
+  }
 
   void OnWriteDone(bool ok) override {
+    turn_.Take();
     if (ok && !cancelled_) {
       Next();
     } else {
@@ -50,7 +56,10 @@ class FetchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     }
   }
   void OnCancel() override { cancelled_ = true; }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    turn_.Take();
+    delete this;
+  }
 
  private:
   absl::Status Open(const absl::StatusOr<FetchedFile>& file) {
@@ -100,6 +109,7 @@ class FetchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     absl::Status status = ReadChunk(&chunk);
     if (status.ok()) status = wrap_(std::move(chunk), &message_);
     if (!status.ok()) return End(status);
+    turn_.Give();
     StartWrite(&message_);
   }
 
@@ -110,6 +120,7 @@ class FetchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   int fd_ = -1;
   grpc::ByteBuffer message_;
   std::atomic<bool> cancelled_ = false;
+  HandOver turn_;
 };
 
 }  // namespace

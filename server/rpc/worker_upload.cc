@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/rpc/hand_over.h"
 #include "server/serving/field_errors.h"
 
 namespace pot {
@@ -23,16 +24,19 @@ class WorkerUploadReactor final
         slow_(slow),
         response_(response) {}
 
-  void Begin() { StartRead(&message_); }
+  void Begin() { Read(); }
 
   void End(const absl::Status& status) {
     // Whoever hears of the end may open the upload again.
     upload_.reset();
     if (!status.ok()) response_->Clear();
-    Finish(call_->End(status));
+    const grpc::Status end = call_->End(status);
+    turn_.Give();
+    Finish(end);
   }
 
   void OnReadDone(bool ok) override {
+    turn_.Take();
     if (!ok) return Complete();
     v1::TransferChunk chunk;
     const absl::StatusOr<UploadProtocol::Part> part =
@@ -45,12 +49,20 @@ class WorkerUploadReactor final
     }
     const absl::Status status = upload_->Append(chunk);
     if (!status.ok()) return End(status);
+    Read();
+  }
+
+  void OnDone() override {
+    turn_.Take();
+    delete this;
+  }
+
+ private:
+  void Read() {
+    turn_.Give();
     StartRead(&message_);
   }
 
-  void OnDone() override { delete this; }
-
- private:
   void Open() {
     if (upload_ != nullptr) {
       return End(FieldError("MISSING_FIELD", "chunk",
@@ -61,7 +73,7 @@ class WorkerUploadReactor final
           protocol_->Open(response_);
       if (!upload.ok() || *upload == nullptr) return End(upload.status());
       upload_ = *std::move(upload);
-      StartRead(&message_);
+      Read();
     });
     if (!submitted.ok()) End(submitted);
   }
@@ -83,6 +95,7 @@ class WorkerUploadReactor final
   grpc::ByteBuffer* const response_;  // alive until Finish()
   grpc::ByteBuffer message_;
   std::unique_ptr<Upload> upload_;
+  HandOver turn_;
 };
 
 }  // namespace
