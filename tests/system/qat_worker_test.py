@@ -23,7 +23,8 @@ from pot_testing import TINY
 from pot_testing import generate_request
 from pot_testing import pb
 
-STEPS = 400
+STEPS = 240
+EVALUATE_EVERY = 40
 SNAPSHOT_EVERY = 20
 TEXT = "".join(f"the power of {i * i} and the other, " for i in range(700))
 
@@ -113,7 +114,7 @@ class QatWorkerTest(unittest.TestCase):
     spec.distillation.SetInParent()
     spec.dropout = 0.1
     spec.seed = 5
-    spec.evaluation.every_steps = 50
+    spec.evaluation.every_steps = EVALUATE_EVERY
     spec.evaluation.max_tokens = 1000
     spec.snapshots.every_steps = SNAPSHOT_EVERY
     return self.training.SubmitQat(
@@ -162,7 +163,8 @@ class QatWorkerTest(unittest.TestCase):
     events = self.events(undisturbed)
     evaluations = {event.evaluation.step: event.evaluation for event in events
                    if event.HasField("evaluation")}
-    self.assertEqual(list(range(0, STEPS + 1, 50)), sorted(evaluations))
+    self.assertEqual(list(range(0, STEPS + 1, EVALUATE_EVERY)),
+                     sorted(evaluations))
     # What the trainer measured is what the engine measures but for rounding;
     # the gate takes the same tokens.
     ours = evaluations[job.gate.checkpoint.step]
@@ -182,25 +184,25 @@ class QatWorkerTest(unittest.TestCase):
     # The worker dies twice, at any moment, and the server once.
     chance = random.Random(os.getpid())
     killed = self.submit()
-    for step in (40, 200):
+    for step in (40, 100):
       worker = self.start_worker("killed")
       worker.wait_for_snapshot(step)
       time.sleep(chance.uniform(0, 0.05))
       self.assertEqual(-signal.SIGKILL, worker.end(signal.SIGKILL))
     worker = self.start_worker("killed")
-    worker.wait_for_snapshot(260)
+    worker.wait_for_snapshot(140)
     self.server.signal(signal.SIGKILL)
     self.server.wait_for_exit()
-    worker.wait_for_snapshot(300)
+    worker.wait_for_snapshot(180)
     self.start_server()
     job, digest_of_killed = self.published(killed)
     self.assertEqual(digest, digest_of_killed, worker.log())
     self.assertEqual(3, job.attempts)
     self.assertIn("going on at step", worker.log())
-    # No evaluation is told twice under one lease, and none is missing.
+    # Some evaluations may be told twice, but none is missing.
     steps = {event.evaluation.step for event in self.events(killed)
              if event.HasField("evaluation")}
-    self.assertEqual(set(range(0, STEPS + 1, 50)), steps)
+    self.assertEqual(set(range(0, STEPS + 1, EVALUATE_EVERY)), steps)
     self.assertEqual(0, worker.end(signal.SIGTERM), worker.log())
 
     # A worker is told to go; another one, elsewhere, goes on.

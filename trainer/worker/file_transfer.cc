@@ -97,6 +97,15 @@ absl::Status CheckChunk(const v1::TransferChunk& chunk, int64_t offset,
   return absl::OkStatus();
 }
 
+// What the server finds wrong with a call is not wrong with the job.
+absl::Status TransferStatus(const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status) && !absl::IsOutOfRange(status)) {
+    return status;
+  }
+  return absl::InternalError(
+      absl::StrCat("a transfer was refused: ", status.message()));
+}
+
 // From the end of `partial` to the end of the file.
 absl::Status FetchRest(WorkerService* service, LeaseKeeper* keeper,
                        FetchKind kind, const v1::StoredFile& file,
@@ -132,7 +141,7 @@ class ChunkReader {
         file_(from.complete() ? header.files_size()
                               : static_cast<int>(std::min<uint32_t>(
                                     from.file_index(), header.files_size()))),
-        offset_(from.offset()) {}
+        offset_(std::max<int64_t>(0, from.offset())) {}
 
   absl::StatusOr<bool> Next(v1::TransferChunk* chunk) {
     while (file_ < header_.files_size() &&
@@ -197,7 +206,8 @@ absl::Status FetchFile(WorkerService* service, LeaseKeeper* keeper,
   const std::string path = to + ".partial";
   for (int fetch = 0; fetch < kMaxFetches; ++fetch) {
     POT_ASSIGN_OR_RETURN(const auto partial, PartialFile::Open(path));
-    POT_RETURN_IF_ERROR(FetchRest(service, keeper, kind, file, partial.get()));
+    POT_RETURN_IF_ERROR(
+        TransferStatus(FetchRest(service, keeper, kind, file, partial.get())));
     POT_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(path));
     if (sha256 == file.sha256()) {
       POT_RETURN_IF_ERROR(partial->Sync());
@@ -248,21 +258,23 @@ absl::Status UploadFiles(WorkerService* service, LeaseKeeper* keeper,
   v1::CheckpointUploadHeader checkpoint;
   *checkpoint.mutable_upload() = header;
   *checkpoint.mutable_evaluation() = evaluation;
-  return keeper->Retry(JobCommand::kCancel, [&]() -> absl::Status {
-    POT_ASSIGN_OR_RETURN(const v1::GetUploadResponse from,
-                         service->GetUpload(question));
-    ChunkReader reader(directory, header, from);
-    const auto next = [&](v1::TransferChunk* chunk) -> absl::StatusOr<bool> {
-      if (keeper->command() >= JobCommand::kCancel) {
-        return absl::CancelledError("the job was stopped");
-      }
-      return reader.Next(chunk);
-    };
-    if (kind == OutgoingKind::kSnapshot) {
-      return service->UploadSnapshot(header, next).status();
-    }
-    return service->UploadCheckpoint(checkpoint, next).status();
-  });
+  return TransferStatus(
+      keeper->Retry(JobCommand::kCancel, [&]() -> absl::Status {
+        POT_ASSIGN_OR_RETURN(const v1::GetUploadResponse from,
+                             service->GetUpload(question));
+        ChunkReader reader(directory, header, from);
+        const auto next =
+            [&](v1::TransferChunk* chunk) -> absl::StatusOr<bool> {
+          if (keeper->command() >= JobCommand::kCancel) {
+            return absl::CancelledError("the job was stopped");
+          }
+          return reader.Next(chunk);
+        };
+        if (kind == OutgoingKind::kSnapshot) {
+          return service->UploadSnapshot(header, next).status();
+        }
+        return service->UploadCheckpoint(checkpoint, next).status();
+      }));
 }
 
 }  // namespace pot

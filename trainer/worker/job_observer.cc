@@ -1,10 +1,15 @@
 #include "trainer/worker/job_observer.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "trainer/training/evaluate_text.h"
 #include "trainer/worker/worker_log.h"
@@ -16,25 +21,57 @@ namespace {
 constexpr double kLossSmoothing = 0.98;
 constexpr double kTimeSmoothing = 0.9;
 
+constexpr absl::Duration kLongestRest = absl::Milliseconds(500);
+constexpr size_t kMaxUnsentBytes = size_t{16} << 20;
+
 }  // namespace
 
 JobObserver::JobObserver(const JobInputs* inputs, const TrainingRun* run,
-                         LeaseKeeper* keeper, Uploader* uploader)
+                         LeaseKeeper* keeper, Uploader* uploader,
+                         std::string unsent)
     : inputs_(*inputs),
       run_(*run),
       keeper_(keeper),
       uploader_(uploader),
+      unsent_(std::move(unsent)),
       steps_(run->options().schedule.steps),
       tokens_per_step_(run->options().batch.sequences *
                        run->options().batch.micro_batches *
                        run->options().batch.context) {}
 
+void JobObserver::Recover(const std::string& unsent, int64_t step,
+                          LeaseKeeper* keeper) {
+  v1::ReportEventsRequest events;
+  const absl::StatusOr<std::string> bytes = ReadFile(unsent, kMaxUnsentBytes);
+  if (!bytes.ok() || !events.ParseFromString(*bytes)) return;
+  for (const v1::WorkerEvent& event : events.events()) {
+    if (event.evaluation().step() <= step) {
+      keeper->ReportEvaluation(event.evaluation());
+    }
+  }
+}
+
+absl::Status JobObserver::KeepUnsent() const {
+  const std::string staging = unsent_ + ".partial";
+  POT_RETURN_IF_ERROR(
+      WriteFile(staging, keeper_->UnsentEvaluations().SerializeAsString()));
+  if (std::rename(staging.c_str(), unsent_.c_str()) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot rename ", staging));
+  }
+  return absl::OkStatus();
+}
+
 void JobObserver::Rest() {
-  const double ratio = keeper_->duty_ratio();
-  if (ratio < 1) {
-    const absl::Duration busy = absl::FromChrono(Clock::now() - busy_since_);
-    // A directive that ends the job ends the rest.
-    keeper_->Sleep(busy * ((1 - ratio) / ratio), JobCommand::kStopEarly);
+  const absl::Duration busy = absl::FromChrono(Clock::now() - busy_since_);
+  // In pieces, as the ratio changes meanwhile; a directive that ends the job
+  // ends the rest.
+  for (absl::Duration rested; keeper_->command() == JobCommand::kContinue;) {
+    const double ratio = keeper_->duty_ratio();
+    const absl::Duration left = busy * ((1 - ratio) / ratio) - rested;
+    if (left <= absl::ZeroDuration()) break;
+    const absl::Duration piece = std::min(left, kLongestRest);
+    keeper_->Sleep(piece, JobCommand::kStopEarly);
+    rested += piece;
   }
   busy_since_ = Clock::now();
 }
@@ -98,6 +135,7 @@ absl::Status JobObserver::OnEvaluation(const EvaluationReport& report) {
                                               1, inputs_.validation_bytes))));
   evaluation.set_standard_error(StandardError(report.sums));
   keeper_->ReportEvaluation(evaluation);
+  POT_RETURN_IF_ERROR(KeepUnsent());
   LogWorker(absl::StrFormat("%s: step %d: %.4f nats, perplexity %.3f%s",
                             keeper_->key().job_id(), report.step, nats,
                             evaluation.perplexity(),

@@ -17,9 +17,15 @@ namespace pot {
 
 class JobObserver final : public TrainingObserver {
  public:
-  // All outlive this.
+  // All outlive this. Evaluations that the server may lack are kept in the file
+  // `unsent`.
   JobObserver(const JobInputs* inputs, const TrainingRun* run,
-              LeaseKeeper* keeper, Uploader* uploader);
+              LeaseKeeper* keeper, Uploader* uploader, std::string unsent);
+
+  // Tells of evaluations up to `step` that a killed worker did not get through;
+  // later ones will be made again.
+  static void Recover(const std::string& unsent, int64_t step,
+                      LeaseKeeper* keeper);
 
   // Sleeps as long as the duty ratio says.
   LoopCommand Next() override;
@@ -32,11 +38,13 @@ class JobObserver final : public TrainingObserver {
   using Clock = std::chrono::steady_clock;
 
   void Rest();
+  absl::Status KeepUnsent() const;
 
   const JobInputs& inputs_;
   const TrainingRun& run_;
   LeaseKeeper* const keeper_;
   Uploader* const uploader_;
+  const std::string unsent_;
   const int64_t steps_;
   const int64_t tokens_per_step_;
   Clock::time_point busy_since_ = Clock::now();

@@ -6,12 +6,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "engine/checkpoint/directory.h"
 #include "trainer/snapshot/snapshot.h"
 #include "trainer/snapshot/snapshot_directory.h"
+#include "trainer/worker/cpu_features.h"
 #include "trainer/worker/file_transfer.h"
 #include "trainer/worker/job_observer.h"
 #include "trainer/worker/lease_keeper.h"
@@ -24,6 +26,7 @@ namespace {
 
 constexpr char kThreadsNote[] = "worker.threads";
 constexpr char kPrecisionNote[] = "worker.precision";
+constexpr char kCpuNote[] = "worker.cpu";
 constexpr size_t kMaxMessageBytes = 2048;
 
 // Where a run goes on.
@@ -146,11 +149,10 @@ absl::StatusOr<v1::CompleteRequest> Train(const JobContext& context,
                        PrepareJob(context, lease, job));
   LoopOptions& loop = inputs->options.loop;
   loop.snapshot_directory = SnapshotsDirectory(job);
-  loop.notes = {
-      {kThreadsNote, absl::StrCat(context.threads)},
-      {kPrecisionNote, inputs->options.training.precision == Precision::kBf16
-                           ? "bf16"
-                           : "f32"}};
+  loop.notes[kThreadsNote] = absl::StrCat(context.threads);
+  loop.notes[kPrecisionNote] =
+      inputs->options.training.precision == Precision::kBf16 ? "bf16" : "f32";
+  loop.notes[kCpuNote] = absl::StrJoin(CpuFeatures(), ",");
   POT_ASSIGN_OR_RETURN(std::unique_ptr<TrainingRun> run, CreateRun(*inputs));
   absl::StatusOr<Resumption> from =
       Resume(context, lease, job, *inputs, run.get());
@@ -174,7 +176,10 @@ absl::StatusOr<v1::CompleteRequest> Train(const JobContext& context,
         from->local_step, SnapshotFile(StepDirectory(loop.snapshot_directory,
                                                      from->local_step))));
   }
-  JobObserver observer(inputs.get(), run.get(), context.keeper, &uploader);
+  const std::string unsent = job + "/unsent_evaluations";
+  JobObserver::Recover(unsent, from->local_step, context.keeper);
+  JobObserver observer(inputs.get(), run.get(), context.keeper, &uploader,
+                       unsent);
   POT_ASSIGN_OR_RETURN(const LoopResult result,
                        RunTrainingLoop(loop, inputs->validation, from->best,
                                        run.get(), &observer));

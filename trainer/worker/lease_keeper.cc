@@ -16,7 +16,7 @@ constexpr size_t kMaxLogBytes = 4096;
 constexpr double kDefaultHeartbeatSeconds = 2;
 constexpr double kDefaultTtlSeconds = 30;
 // In a row, of one call.
-constexpr int kMaxRefusals = 10;
+constexpr int kMaxRefusals = 6;
 
 std::chrono::steady_clock::duration Seconds(double given, double otherwise) {
   const double seconds =
@@ -167,6 +167,18 @@ void LeaseKeeper::ReportEvaluation(const v1::CheckpointEvaluation& evaluation) {
   *event.mutable_evaluation() = evaluation;
   MutexLock lock(&mutex_);
   Enqueue(std::move(event));
+  // There are few, and people wait for them.
+  flush_ = true;
+  changed_.NotifyAll();
+}
+
+v1::ReportEventsRequest LeaseKeeper::UnsentEvaluations() const {
+  v1::ReportEventsRequest unsent;
+  MutexLock lock(&mutex_);
+  for (const Event& event : events_) {
+    if (event.event.has_evaluation()) *unsent.add_events() = event.event;
+  }
+  return unsent;
 }
 
 void LeaseKeeper::Log(v1::LogSeverity severity, absl::string_view text) {

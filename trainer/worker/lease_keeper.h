@@ -75,6 +75,8 @@ class LeaseKeeper {
   // For heartbeats, and an event when the last one is old enough.
   void ReportProgress(const v1::JobProgress& progress);
   void ReportEvaluation(const v1::CheckpointEvaluation& evaluation);
+  // Evaluations that the server may lack still.
+  v1::ReportEventsRequest UnsentEvaluations() const;
   // Also a line in this process's log.
   void Log(v1::LogSeverity severity, absl::string_view text);
 

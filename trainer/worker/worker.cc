@@ -11,7 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/xxh64.h"
 #include "engine/gpt2/engine_version.h"
-#include "trainer/math/products.h"
+#include "trainer/worker/cpu_features.h"
 #include "trainer/worker/job_runner.h"
 #include "trainer/worker/worker_log.h"
 
@@ -34,11 +34,9 @@ v1::WorkerInfo InfoOf(const WorkerOptions& options) {
   v1::WorkerInfo info;
   info.set_name(options.name);
   info.set_version(kEngineVersion);
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) info.add_cpu_features("avx2");
-  if (__builtin_cpu_supports("avx512f")) info.add_cpu_features("avx512");
-#endif
-  if (HasNativeBf16()) info.add_cpu_features("bf16");
+  for (std::string& feature : CpuFeatures()) {
+    info.add_cpu_features(std::move(feature));
+  }
   info.set_threads(options.threads);
   info.set_memory_bytes(options.memory_bytes);
   return info;
