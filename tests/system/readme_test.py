@@ -61,6 +61,37 @@ class ReadmeTest(unittest.TestCase):
                    {"POT_SERVER": f"127.0.0.1:{server.port}"})
       self.assertGreater(len(output), 10)
 
+  def test_make_it_better(self):
+    worker, submit = fence("Make it better", "sh").splitlines()
+    self.assertRegex(worker, r"^build/release/trainer/pot-trainer worker .*&$")
+    self.assertRegex(submit, r"^build/release/client/pot-client submit-qat ")
+    work = pot_testing.temporary_directory()
+    (work / "corpus.txt").write_text("the other and the power of two " * 90)
+    for arguments in (["--format", "f32"], []):
+      pot_testing.quantize(TINY, work / "models", "shakespeare-char",
+                           *arguments)
+    with Server(work / "models") as server:
+      worker = worker.replace("build/release/trainer/pot-trainer",
+                              f"exec {programs.trainer}").rstrip("& ")
+      process = subprocess.Popen(
+          ["setpriv", "--pdeathsig", "KILL", "--", "bash", "-c",
+           worker.replace("127.0.0.1:8500", f"127.0.0.1:{server.port}")],
+          cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+          stderr=subprocess.DEVNULL)
+      try:
+        result = subprocess.run(
+            ["bash", "-c", submit.replace("build/release/client/pot-client",
+                                          programs.client)],
+            cwd=work, capture_output=True, text=True, timeout=PATIENCE,
+            env={**os.environ, "POT_SERVER": f"127.0.0.1:{server.port}",
+                 "POT_SUBMIT_QAT_STEPS": "4"})
+      finally:
+        process.terminate()
+        process.wait(timeout=PATIENCE)
+      self.assertEqual(0, result.returncode, result.stderr)
+      self.assertRegex(result.stderr + result.stdout,
+                       r"shakespeare-char@3|version 3")
+
   def test_api_in_ten_lines(self):
     code = fence("The API in ten lines", "python")
     self.assertLessEqual(
