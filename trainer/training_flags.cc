@@ -90,10 +90,10 @@ void AddTrainingFlags(CLI::App* command, TrainingFlags* flags) {
       ->capture_default_str();
   command->add_option("--val", flags->validation,
                       "Validation texts [those of --train]");
-  command
-      ->add_option("--val-slice", flags->validation_slice,
-                   "Part of the validation texts: 0.8:0.9")
-      ->capture_default_str();
+  command->add_option(
+      "--val-slice", flags->validation_slice,
+      "Part of the validation texts: 0.8:0.9 [all; without --val "
+      "0.9:1]");
   command->add_option("--token-cache", flags->token_cache,
                       "Directory that keeps tokenized texts between runs");
 
@@ -229,16 +229,24 @@ absl::StatusOr<TrainingTexts> ReadTrainingTexts(
   if (!flags.token_cache.empty()) {
     POT_ASSIGN_OR_RETURN(digest, TokenizerDigest(tokenizer_directory));
   }
+  const bool held_out = flags.validation.empty();
+  const auto slice_or = [](const std::string& slice, const char* otherwise) {
+    return slice.empty() ? std::string(otherwise) : slice;
+  };
   TrainingTexts texts{TokenCorpus(tokenizer.vocab_size()),
                       TokenCorpus(tokenizer.vocab_size())};
   if (!self_generated) {
-    POT_ASSIGN_OR_RETURN(texts.train, ReadCorpus(flags.train, flags.train_slice,
-                                                 flags, tokenizer, digest));
+    POT_ASSIGN_OR_RETURN(
+        texts.train,
+        ReadCorpus(flags.train,
+                   slice_or(flags.train_slice, held_out ? "0:0.9" : "0:1"),
+                   flags, tokenizer, digest));
   }
   POT_ASSIGN_OR_RETURN(
       texts.validation,
-      ReadCorpus(flags.validation.empty() ? flags.train : flags.validation,
-                 flags.validation_slice, flags, tokenizer, digest));
+      ReadCorpus(held_out ? flags.train : flags.validation,
+                 slice_or(flags.validation_slice, held_out ? "0.9:1" : "0:1"),
+                 flags, tokenizer, digest));
   if (texts.validation.size() < 2) {
     return absl::InvalidArgumentError(
         absl::StrCat("the validation text has ", texts.validation.size(),

@@ -17,7 +17,9 @@ namespace pot {
 
 struct TrainingFlags {
   std::vector<std::string> train, validation;
-  std::string train_slice = "0:1", validation_slice = "0:1";
+  // Empty: all of it, and without validation texts the first nine tenths of the
+  // training texts and their last.
+  std::string train_slice, validation_slice;
   std::string token_cache;
 
   int64_t steps = 2000;
@@ -54,8 +56,7 @@ absl::StatusOr<TrainingOptions> TrainingOptionsOf(const TrainingFlags& flags,
 absl::StatusOr<LoopOptions> LoopOptionsOf(const TrainingFlags& flags,
                                           int64_t n_positions);
 
-// Both texts, tokenized; progress is shown. Without --val the validation slice
-// is cut from the training texts.
+// Both texts, tokenized; progress is shown.
 struct TrainingTexts {
   TokenCorpus train, validation;
 };
