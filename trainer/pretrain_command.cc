@@ -122,22 +122,9 @@ absl::Status Run(const Flags& flags) {
       "%d parameters, %d training tokens, %d for validation, %s",
       config.num_parameters(), texts.train.size(), texts.validation.size(),
       options.precision == Precision::kBf16 ? "bf16" : "f32"));
-  BestEvaluation best;
-  if (!state.empty()) {
-    std::vector<std::string> warnings;
-    POT_ASSIGN_OR_RETURN(const bool resumed,
-                         RestoreLatest(state, run.get(), &best, &warnings));
-    for (const std::string& warning : warnings) console->Print(warning);
-    if (resumed) console->Print(absl::StrCat("going on at step ", run->step()));
-  }
   POT_ASSIGN_OR_RETURN(
       const LoopResult result,
-      RunTrainingLoop(loop, texts.validation, best, run.get(), console.get()));
-  console->Print(DescribeResult(result, state));
-  if (result.end == LoopResult::End::kPaused ||
-      result.end == LoopResult::End::kCancelled) {
-    return absl::CancelledError("interrupted");
-  }
+      TrainFromState(loop, texts.validation, state, run.get(), console.get()));
   POT_RETURN_IF_ERROR(RenameDirectory(best_model, flags.out));
   absl::PrintF("%s: %d parameters, %.4f nats per token\n", flags.out,
                config.num_parameters(), result.best.nats);

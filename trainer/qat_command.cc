@@ -228,23 +228,9 @@ absl::Status Run(const Flags& flags) {
       EvaluateText(texts.validation, loop.protocol, loop.evaluation_tokens,
                    nullptr, base_objective.get()));
   console->Print(absl::StrFormat("base: %.4f nats", base_sums.mean_nats()));
-
-  BestEvaluation best;
-  if (!state.empty()) {
-    std::vector<std::string> warnings;
-    POT_ASSIGN_OR_RETURN(const bool resumed,
-                         RestoreLatest(state, run.get(), &best, &warnings));
-    for (const std::string& warning : warnings) console->Print(warning);
-    if (resumed) console->Print(absl::StrCat("going on at step ", run->step()));
-  }
   POT_ASSIGN_OR_RETURN(
       const LoopResult result,
-      RunTrainingLoop(loop, texts.validation, best, run.get(), console.get()));
-  console->Print(DescribeResult(result, state));
-  if (result.end == LoopResult::End::kPaused ||
-      result.end == LoopResult::End::kCancelled) {
-    return absl::CancelledError("interrupted");
-  }
+      TrainFromState(loop, texts.validation, state, run.get(), console.get()));
   POT_RETURN_IF_ERROR(CopyFiles(best_model, staged.directory()));
   if (state.empty()) {
     std::error_code error;

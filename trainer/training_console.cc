@@ -7,9 +7,11 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/base/status_macros.h"
 #include "trainer/training/evaluate_text.h"
 
 namespace pot {
@@ -22,6 +24,33 @@ volatile std::sig_atomic_t g_interrupted = 0;
 void Interrupt(int signal) {
   g_interrupted = 1;
   std::signal(signal, SIG_DFL);
+}
+
+// The line that ends a training: how it ended, and its best evaluation.
+std::string DescribeResult(const LoopResult& result, const std::string& state) {
+  std::string line;
+  switch (result.end) {
+    case LoopResult::End::kDone:
+      line = "done";
+      break;
+    case LoopResult::End::kStoppedEarly:
+      line = "stopped early";
+      break;
+    case LoopResult::End::kPaused:
+      line = state.empty()
+                 ? "interrupted; without --state nothing was kept"
+                 : absl::StrCat("interrupted; the same command goes on from ",
+                                state);
+      break;
+    case LoopResult::End::kCancelled:
+      line = "cancelled";
+      break;
+  }
+  if (result.best.step >= 0) {
+    absl::StrAppendFormat(&line, "; best: %.4f nats at step %d",
+                          result.best.nats, result.best.step);
+  }
+  return line;
 }
 
 }  // namespace
@@ -122,30 +151,28 @@ absl::Status TrainingConsole::OnSnapshot(int64_t, const std::string&) {
   return absl::OkStatus();
 }
 
-std::string DescribeResult(const LoopResult& result, const std::string& state) {
-  std::string line;
-  switch (result.end) {
-    case LoopResult::End::kDone:
-      line = "done";
-      break;
-    case LoopResult::End::kStoppedEarly:
-      line = "stopped early";
-      break;
-    case LoopResult::End::kPaused:
-      line = state.empty()
-                 ? "interrupted; without --state nothing was kept"
-                 : absl::StrCat("interrupted; the same command goes on from ",
-                                state);
-      break;
-    case LoopResult::End::kCancelled:
-      line = "cancelled";
-      break;
+absl::StatusOr<LoopResult> TrainFromState(const LoopOptions& options,
+                                          const TokenCorpus& validation,
+                                          const std::string& state,
+                                          TrainingRun* run,
+                                          TrainingConsole* console) {
+  BestEvaluation best;
+  if (!state.empty()) {
+    std::vector<std::string> warnings;
+    POT_ASSIGN_OR_RETURN(const bool resumed,
+                         RestoreLatest(state, run, &best, &warnings));
+    for (const std::string& warning : warnings) console->Print(warning);
+    if (resumed) console->Print(absl::StrCat("going on at step ", run->step()));
   }
-  if (result.best.step >= 0) {
-    absl::StrAppendFormat(&line, "; best: %.4f nats at step %d",
-                          result.best.nats, result.best.step);
+  POT_ASSIGN_OR_RETURN(
+      const LoopResult result,
+      RunTrainingLoop(options, validation, best, run, console));
+  console->Print(DescribeResult(result, state));
+  if (result.end == LoopResult::End::kPaused ||
+      result.end == LoopResult::End::kCancelled) {
+    return absl::CancelledError("interrupted");
   }
-  return line;
+  return result;
 }
 
 }  // namespace pot

@@ -56,8 +56,14 @@ class TrainingConsole : public TrainingObserver {
   bool any_step_ = false;
 };
 
-// The line that ends a training: how it ended, and its best evaluation.
-std::string DescribeResult(const LoopResult& result, const std::string& state);
+// Goes on from the newest snapshot in the directory `state`, if there is one,
+// trains to the end, and says how it went. `state` may be empty. CANCELLED when
+// it was interrupted.
+absl::StatusOr<LoopResult> TrainFromState(const LoopOptions& options,
+                                          const TokenCorpus& validation,
+                                          const std::string& state,
+                                          TrainingRun* run,
+                                          TrainingConsole* console);
 
 }  // namespace pot
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/transpose.h"
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/gpt2/engine_version.h"
 #include "engine/gpt2/float_model.h"
@@ -86,23 +87,6 @@ absl::StatusOr<PotMatrix> QuantizeTensor(const std::vector<float>& weights,
   return matrix;
 }
 
-// (in, out) -> [out][in].
-std::vector<float> Transposed(const std::vector<float>& x, int64_t in,
-                              int64_t out) {
-  constexpr int64_t kTile = 32;  // two tiles of 4 KiB stay in the L1 cache
-  std::vector<float> y(x.size());
-  for (int64_t i0 = 0; i0 < in; i0 += kTile) {
-    for (int64_t o0 = 0; o0 < out; o0 += kTile) {
-      for (int64_t i = i0; i < std::min(i0 + kTile, in); ++i) {
-        for (int64_t o = o0; o < std::min(o0 + kTile, out); ++o) {
-          y[o * in + i] = x[i * out + o];
-        }
-      }
-    }
-  }
-  return y;
-}
-
 std::string QuantizerName(const QuantizeModelOptions& options) {
   const absl::string_view layers = QuantizeModeName(options.layers.mode);
   const absl::string_view embedding = QuantizeModeName(options.embedding.mode);
@@ -142,7 +126,11 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
       continue;
     }
     const bool is_layer = tensor.kind == TensorKind::kConv1d;
-    if (is_layer) values = Transposed(values, tensor.cols(), tensor.rows());
+    if (is_layer) {
+      std::vector<float> transposed(values.size());
+      Transpose(values.data(), tensor.cols(), tensor.rows(), transposed.data());
+      values = std::move(transposed);
+    }
     absl::StatusOr<PotMatrix> matrix = QuantizeTensor(
         values, tensor, is_layer ? options.layers : options.embedding, pool,
         advance);

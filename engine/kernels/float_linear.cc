@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/transpose.h"
 #include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/linear.h"
 #include "engine/kernels/linear_arguments.h"
@@ -103,20 +104,6 @@ class FloatLinear : public Linear {
   const int64_t inputs_;
   const std::vector<float> bias_;
 };
-
-// out[columns][rows] = in[rows][columns], in tiles that fit the first cache.
-void Transpose(const float* in, int64_t rows, int64_t columns, float* out) {
-  constexpr int64_t kTile = 32;
-  for (int64_t i0 = 0; i0 < rows; i0 += kTile) {
-    for (int64_t j0 = 0; j0 < columns; j0 += kTile) {
-      for (int64_t j = j0; j < std::min(columns, j0 + kTile); ++j) {
-        for (int64_t i = i0; i < std::min(rows, i0 + kTile); ++i) {
-          out[j * rows + i] = in[i * columns + j];
-        }
-      }
-    }
-  }
-}
 
 }  // namespace
 

@@ -1,3 +1,4 @@
+// One file, so that each layer's forward and backward loops stand side by side.
 #include "trainer/gpt2/layers.h"
 
 #include <algorithm>

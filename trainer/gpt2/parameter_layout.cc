@@ -6,28 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/transpose.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/gpt2/float_model.h"
 
 namespace pot {
-namespace {
-
-// out[columns][rows] = in[rows][columns], in tiles that fit the first cache.
-void Transpose(const float* in, int64_t rows, int64_t columns, float* out) {
-  constexpr int64_t kTile = 32;
-  for (int64_t i0 = 0; i0 < rows; i0 += kTile) {
-    for (int64_t j0 = 0; j0 < columns; j0 += kTile) {
-      for (int64_t i = i0; i < std::min(rows, i0 + kTile); ++i) {
-        for (int64_t j = j0; j < std::min(columns, j0 + kTile); ++j) {
-          out[j * rows + i] = in[i * columns + j];
-        }
-      }
-    }
-  }
-}
-
-}  // namespace
-
 ParameterLayout::ParameterLayout(const Gpt2Config& config)
     : config_(config), tensors_(Gpt2Tensors(config)) {
   for (const TensorSpec& tensor : tensors_) {
