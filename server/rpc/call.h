@@ -36,16 +36,19 @@ class CallTracker {
 
   int64_t running() const;
 
-  // Told of the end of every call that a version was to answer, on any thread;
-  // must not block. Set before the first call.
+  // Told of the end of every call that a version was to answer, on any thread,
+  // one at a time; must not block. Once another one is set, or none, the one
+  // before is not being called any more.
   using OutcomeObserver =
       std::function<void(const std::string& model, int64_t version,
                          const absl::Status& status)>;
   void SetOutcomeObserver(OutcomeObserver observer) {
+    MutexLock lock(&observer_mutex_);
     outcome_observer_ = std::move(observer);
   }
   void ReportOutcome(const std::string& model, int64_t version,
                      const absl::Status& status) const {
+    MutexLock lock(&observer_mutex_);
     if (outcome_observer_ != nullptr) {
       outcome_observer_(model, version, status);
     }
@@ -56,7 +59,8 @@ class CallTracker {
   CondVar idle_;
   int64_t running_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  OutcomeObserver outcome_observer_;
+  mutable Mutex observer_mutex_;
+  OutcomeObserver outcome_observer_ ABSL_GUARDED_BY(observer_mutex_);
 };
 
 // What the services work with. All outlive the gRPC server.
