@@ -14,6 +14,7 @@
 #include "trainer/commands.h"
 #include "trainer/gpt2/parameter_layout.h"
 #include "trainer/random_model.h"
+#include "trainer/replace_directory.h"
 #include "trainer/training/training_loop.h"
 #include "trainer/training_console.h"
 #include "trainer/training_flags.h"
@@ -54,36 +55,14 @@ absl::StatusOr<Gpt2Config> ConfigOf(const Flags& flags, int vocab_size) {
   return Gpt2Config::Parse(config.ToJson(), "the model's shape");
 }
 
-std::vector<float> InitialParameters(const ParameterLayout& layout,
-                                     uint64_t seed) {
-  std::vector<float> parameters(layout.size());
-  for (size_t i = 0; i < layout.tensors().size(); ++i) {
-    const int index = static_cast<int>(i);
-    const std::vector<float> values =
-        RandomTensor(layout.tensors()[i], index, layout.config().n_layer, seed);
-    std::copy(values.begin(), values.end(),
-              parameters.begin() + layout.offset(index));
-  }
-  return parameters;
-}
-
-// Writes the model beside `directory` and puts it in its place.
 absl::Status WriteModel(const ParameterLayout& layout, const TrainingRun& run,
                         const std::map<std::string, std::string>& files,
                         const std::string& directory) {
-  const std::string staging = directory + ".partial";
-  std::error_code error;
-  std::filesystem::remove_all(staging, error);
-  if (!std::filesystem::create_directories(staging, error)) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot create '", staging, "': ", error.message()));
-  }
-  POT_RETURN_IF_ERROR(layout.Write(staging, run.parameters()));
+  POT_RETURN_IF_ERROR(layout.Write(directory, run.parameters()));
   for (const auto& [name, content] : files) {
-    POT_RETURN_IF_ERROR(WriteFile(absl::StrCat(staging, "/", name), content));
+    POT_RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", name), content));
   }
-  std::filesystem::remove_all(directory, error);
-  return RenameDirectory(staging, directory);
+  return absl::OkStatus();
 }
 
 absl::Status Run(const Flags& flags) {
@@ -108,7 +87,7 @@ absl::Status Run(const Flags& flags) {
   POT_ASSIGN_OR_RETURN(
       const std::unique_ptr<TrainingRun> run,
       TrainingRun::Create(&layout, options, &texts.train,
-                          InitialParameters(layout, flags.training.seed),
+                          RandomParameters(layout, flags.training.seed),
                           nullptr, {}));
   const std::string& state = flags.training.state;
   const std::string best_model =
@@ -116,7 +95,9 @@ absl::Status Run(const Flags& flags) {
   POT_ASSIGN_OR_RETURN(
       const auto console,
       TrainingConsole::Create(options, state, [&](const EvaluationReport&) {
-        return WriteModel(layout, *run, files, best_model);
+        return ReplaceDirectory(best_model, [&](const std::string& to) {
+          return WriteModel(layout, *run, files, to);
+        });
       }));
   console->Print(absl::StrFormat(
       "%d parameters, %d training tokens, %d for validation, %s",

@@ -20,6 +20,7 @@
 #include "engine/loaded_model.h"
 #include "trainer/commands.h"
 #include "trainer/quantize_flags.h"
+#include "trainer/replace_directory.h"
 #include "trainer/training/evaluate_text.h"
 #include "trainer/training/sample_training_text.h"
 #include "trainer/training/training_loop.h"
@@ -142,23 +143,6 @@ absl::Status CopyFiles(const std::string& from, const std::string& to) {
       absl::StrCat("cannot copy ", from, " to ", to, ": ", error.message()));
 }
 
-// Exports the run beside `directory` and puts it in its place.
-absl::Status ExportTo(const TrainingRun& run,
-                      const std::map<std::string, std::string>& files,
-                      const CheckpointProvenance& provenance,
-                      const std::string& directory) {
-  const std::string staging = directory + ".partial";
-  std::error_code error;
-  std::filesystem::remove_all(staging, error);
-  if (!std::filesystem::create_directories(staging, error)) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot create '", staging, "': ", error.message()));
-  }
-  POT_RETURN_IF_ERROR(run.ExportQuantized(files, provenance, staging));
-  std::filesystem::remove_all(directory, error);
-  return RenameDirectory(staging, directory);
-}
-
 absl::Status Run(const Flags& flags) {
   POT_ASSIGN_OR_RETURN(const ModelPath out, ParseModelPath(flags.out));
   POT_ASSIGN_OR_RETURN(const FloatModel base, FloatModel::Open(flags.from));
@@ -210,7 +194,9 @@ absl::Status Run(const Flags& flags) {
   POT_ASSIGN_OR_RETURN(
       const auto console,
       TrainingConsole::Create(options, state, [&](const EvaluationReport&) {
-        return ExportTo(*run, files, provenance, best_model);
+        return ReplaceDirectory(best_model, [&](const std::string& to) {
+          return run->ExportQuantized(files, provenance, to);
+        });
       }));
   console->Print(absl::StrFormat(
       "%d parameters, %d training tokens, %d for validation, %s",

@@ -1,5 +1,6 @@
 #include "trainer/random_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -113,6 +114,19 @@ absl::StatusOr<Gpt2Config> NamedGpt2Config(absl::string_view size) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("unknown model size '", size, "'; known are ", known));
+}
+
+std::vector<float> RandomParameters(const ParameterLayout& layout,
+                                    uint64_t seed) {
+  std::vector<float> parameters(layout.size());
+  for (size_t i = 0; i < layout.tensors().size(); ++i) {
+    const int index = static_cast<int>(i);
+    const std::vector<float> values =
+        RandomTensor(layout.tensors()[i], index, layout.config().n_layer, seed);
+    std::copy(values.begin(), values.end(),
+              parameters.begin() + layout.offset(index));
+  }
+  return parameters;
 }
 
 absl::Status WriteRandomModel(

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/gpt2/gpt2_config.h"
 #include "engine/gpt2/tensor_table.h"
+#include "trainer/gpt2/parameter_layout.h"
 
 namespace pot {
 
@@ -27,6 +28,10 @@ absl::StatusOr<Gpt2Config> NamedGpt2Config(absl::string_view size);
 // bits everywhere.
 std::vector<float> RandomTensor(const TensorSpec& spec, int index,
                                 int64_t n_layer, uint64_t seed);
+
+// All of them, in the layout that training uses.
+std::vector<float> RandomParameters(const ParameterLayout& layout,
+                                    uint64_t seed);
 
 // Writes config.json, model.safetensors (F32), vocab.json and merges.txt into
 // the existing directory. Weights are RandomTensor's. The tokenizer has the 256

@@ -42,18 +42,6 @@ int64_t ProcessBytes(const char* key) {
 // Makes VmHWM start again from what is resident now.
 void ResetPeak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
-std::vector<float> RandomParameters(const ParameterLayout& layout) {
-  std::vector<float> parameters(layout.size());
-  for (size_t i = 0; i < layout.tensors().size(); ++i) {
-    const int index = static_cast<int>(i);
-    const std::vector<float> values =
-        RandomTensor(layout.tensors()[i], index, layout.config().n_layer, 1);
-    std::copy(values.begin(), values.end(),
-              parameters.begin() + layout.offset(index));
-  }
-  return parameters;
-}
-
 // Multiplications and additions of a step's matrix products: each weight meets
 // each token once forward and twice back, each pair of positions each channel
 // twice forward, and five times back as the probabilities are computed again.
@@ -136,7 +124,7 @@ absl::Status MeasureTrain(const BenchOptions& options, int threads,
     POT_ASSIGN_OR_RETURN(
         const std::unique_ptr<TrainingRun> run,
         TrainingRun::Create(&layout, training, &corpus,
-                            RandomParameters(layout), nullptr, {}));
+                            RandomParameters(layout, 1), nullptr, {}));
     // The first step searches the scales that training starts from.
     POT_RETURN_IF_ERROR(run->Step().status());
     for (int i = 0; i < options.repetitions; ++i) {
