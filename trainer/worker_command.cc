@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -97,10 +98,23 @@ absl::StatusOr<std::string> ReadToken(const std::string& path) {
   return token;
 }
 
+// Serving comes first; without success this runs as others do.
+void LowerPriority() {
+  static_cast<void>(setpriority(PRIO_PROCESS, 0, kLowestPriority));
+  // Where Linux groups tasks by session (sched(7), autogroup), that counts
+  // among the tasks of the session alone. A session of our own gets the same
+  // rank among sessions; one that others share is theirs to rank.
+  if (getsid(0) != getpid()) return;
+  const int file = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return;
+  const std::string rank = absl::StrCat(kLowestPriority);
+  static_cast<void>(!write(file, rank.data(), rank.size()));
+  close(file);
+}
+
 absl::Status Run(const Flags& flags) {
   StopSignals signals;
-  // Serving comes first; without success it runs as others do.
-  static_cast<void>(setpriority(PRIO_PROCESS, 0, kLowestPriority));
+  LowerPriority();
   WorkerOptions options;
   options.threads =
       flags.threads > 0

@@ -43,7 +43,7 @@ class Neighbour(threading.Thread):
   def __init__(self, server, index):
     super().__init__()
     self.chunks = 0
-    self.started = threading.Event()
+    self.received = threading.Condition()
     self._server = server
     self._request = generate_request(
         "long", "neighbour " * (1 + index % 4), seed=index,
@@ -57,11 +57,18 @@ class Neighbour(threading.Thread):
           pb.inference.GenerateStreamRequest(request=self._request),
           timeout=PATIENCE)
       for _ in call:
-        self.chunks += 1
-        self.started.set()
+        with self.received:
+          self.chunks += 1
+          self.received.notify_all()
         if self._leave.is_set():
           call.cancel()
           return
+
+  def receives_more(self):
+    """Whether another chunk comes from now on."""
+    with self.received:
+      chunks = self.chunks
+      return self.received.wait_for(lambda: self.chunks > chunks, PATIENCE)
 
   def leave(self):
     self._leave.set()
@@ -97,6 +104,10 @@ class DeterminismTest(unittest.TestCase):
                                 layers=2)
     pot_testing.quantize(cls.source, cls.repository, "long")
 
+  def assert_all_receive_more(self, neighbours):
+    for neighbour in neighbours:
+      self.assertTrue(neighbour.receives_more(), "the company had left")
+
   @contextlib.contextmanager
   def company(self, server):
     """Neighbours whose streams go on all the while."""
@@ -104,12 +115,9 @@ class DeterminismTest(unittest.TestCase):
     for neighbour in neighbours:
       neighbour.start()
     try:
-      for neighbour in neighbours:
-        self.assertTrue(neighbour.started.wait(PATIENCE))
-      before = [neighbour.chunks for neighbour in neighbours]
+      self.assert_all_receive_more(neighbours)
       yield
-      for neighbour, chunks in zip(neighbours, before):
-        self.assertGreater(neighbour.chunks, chunks, "the company had left")
+      self.assert_all_receive_more(neighbours)
     finally:
       for neighbour in neighbours:
         neighbour.leave()
