@@ -55,22 +55,35 @@ bool IsLocal(absl::string_view server) {
   return false;
 }
 
-}  // namespace
-
-Connection::Connection(std::string server, absl::Duration timeout,
-                       Interrupter* interrupter)
-    : server_(std::move(server)), timeout_(timeout), interrupter_(interrupter) {
+grpc::ChannelArguments MakeArguments(const std::string& server) {
   grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(kServiceConfig);
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // $http_proxy is not meant for this machine.
-  if (IsLocal(server_)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  if (IsLocal(server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return arguments;
+}
+
+}  // namespace
+
+Connection::Connection(std::string server, absl::Duration timeout,
+                       Interrupter* interrupter)
+    : server_(std::move(server)), timeout_(timeout), interrupter_(interrupter) {
+  grpc::ChannelArguments arguments = MakeArguments(server_);
+  arguments.SetServiceConfigJSON(kServiceConfig);
   channel_ = grpc::CreateCustomChannel(
       server_, grpc::InsecureChannelCredentials(), arguments);
+}
+
+std::shared_ptr<grpc::Channel> Connection::NewPlainChannel() const {
+  grpc::ChannelArguments arguments = MakeArguments(server_);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(),
+                                   arguments);
 }
 
 Call::Call(const Connection& connection)

@@ -26,6 +26,9 @@ class Connection {
              Interrupter* interrupter);
 
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  // A transport connection of its own, on which no call is tried again: for
+  // measuring, where each call counts.
+  std::shared_ptr<grpc::Channel> NewPlainChannel() const;
   const std::string& server() const { return server_; }
   absl::Duration timeout() const { return timeout_; }
   Interrupter* interrupter() const { return interrupter_; }
