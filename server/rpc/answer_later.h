@@ -35,7 +35,7 @@ grpc::ServerUnaryReactor* AnswerLater(CallTracker* calls, WorkerPool* pool,
                                       const grpc::ByteBuffer& bytes,
                                       grpc::ByteBuffer* response,
                                       Prepare prepare) {
-  auto call = std::make_unique<Call>(calls, method);
+  auto call = std::make_unique<Call>(calls, method, *rpc);
   Request request;
   absl::Status status = BeginCall(bytes, &request, call.get());
   LongWork work;

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/base/status_macros.h"
+#include "server/rpc/caller.h"
 #include "server/rpc/status.h"
 #include "server/serving/error_details.h"
 
@@ -57,8 +59,9 @@ int64_t CallTracker::running() const {
   return running_;
 }
 
-Call::Call(CallTracker* calls, absl::string_view method)
-    : calls_(calls), start_(absl::Now()) {
+Call::Call(CallTracker* calls, absl::string_view method,
+           const grpc::CallbackServerContext& rpc)
+    : calls_(calls), rpc_(rpc), start_(absl::Now()) {
   record_.method = std::string(method);
 }
 
@@ -66,10 +69,25 @@ Call::~Call() {
   if (!ended_) End(absl::CancelledError("the call was dropped"));
 }
 
+absl::Status Call::Admit() {
+  AccessControl* const access = calls_->access();
+  if (access == nullptr) return absl::OkStatus();
+  POT_ASSIGN_OR_RETURN(admission_,
+                       access->Admit(record_.method, AuthorizationOf(rpc_)));
+  return absl::OkStatus();
+}
+
 absl::Status Call::Enter() {
+  POT_RETURN_IF_ERROR(Admit());
   const absl::Status status = calls_->Enter();
   entered_ = status.ok();
   return status;
+}
+
+absl::Status Call::EnterWatch() {
+  POT_RETURN_IF_ERROR(Enter());
+  if (std::exchange(entered_, false)) calls_->Leave();
+  return absl::OkStatus();
 }
 
 void Call::SetRequestId(const std::string& request_id) {
@@ -83,6 +101,9 @@ void Call::SetModel(const LoadedModel& model) {
 }
 
 void Call::SetUsage(const TaskUsage& usage, const TaskTimings& timings) {
+  if (admission_ != nullptr) {
+    admission_->set_tokens(usage.prompt_tokens + usage.generated_tokens);
+  }
   record_.prompt_tokens = usage.prompt_tokens;
   record_.generated_tokens = usage.generated_tokens;
   record_.queue = timings.queue;
@@ -106,6 +127,7 @@ grpc::Status Call::End(const absl::Status& status) {
   if (record_.version != 0) {
     calls_->ReportOutcome(record_.model, record_.version, status);
   }
+  admission_.reset();
   if (std::exchange(entered_, false)) calls_->Leave();
   return ToGrpcStatus(status);
 }

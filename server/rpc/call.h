@@ -17,6 +17,7 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "server/observability/log.h"
+#include "server/security/access_control.h"
 #include "server/serving/generate_task.h"
 #include "server/serving/generation_scheduler.h"
 #include "server/serving/model_repository.h"
@@ -36,12 +37,16 @@ class CallTracker {
 
   int64_t running() const;
 
+  // Who may call what, from now on; null, as in the beginning: everybody
+  // everything. Before the first call; it outlives the last.
+  void SetAccess(AccessControl* access) { access_ = access; }
+  AccessControl* access() const { return access_; }
+
   // Told of the end of every call that a version was to answer, on any thread,
   // one at a time; must not block. Once another one is set, or none, the one
   // before is not being called any more.
-  using OutcomeObserver =
-      std::function<void(const std::string& model, int64_t version,
-                         const absl::Status& status)>;
+  using OutcomeObserver = std::function<void(
+      const std::string& model, int64_t version, const absl::Status& status)>;
   void SetOutcomeObserver(OutcomeObserver observer) {
     MutexLock lock(&observer_mutex_);
     outcome_observer_ = std::move(observer);
@@ -55,6 +60,7 @@ class CallTracker {
   }
 
  private:
+  AccessControl* access_ = nullptr;
   mutable Mutex mutex_;
   CondVar idle_;
   int64_t running_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -77,15 +83,22 @@ struct ServiceContext {
 // One call, from its beginning to its line in the log.
 class Call {
  public:
-  // `method` as the log shows it.
-  Call(CallTracker* calls, absl::string_view method);
+  // `method` as the log shows it: its name without its service's. `rpc` is
+  // used until Enter() returns.
+  Call(CallTracker* calls, absl::string_view method,
+       const grpc::CallbackServerContext& rpc);
   // Ends it as CANCELLED if nobody did.
   ~Call();
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // First; after an error only End() may follow.
+  // First, before anything of the request is looked at: may this caller do
+  // this, and does the server take new calls? After an error only End() may
+  // follow.
   absl::Status Enter();
+  // The same for a call that waits for news and holds up no server that
+  // drains.
+  absl::Status EnterWatch();
 
   void SetRequestId(const std::string& request_id);
   void SetModel(const LoadedModel& model);
@@ -99,8 +112,12 @@ class Call {
   grpc::Status End(const absl::Status& status);
 
  private:
+  absl::Status Admit();
+
   CallTracker* const calls_;
+  const grpc::CallbackServerContext& rpc_;
   const absl::Time start_;
+  std::unique_ptr<Admission> admission_;  // null: none is needed
   bool entered_ = false;
   bool ended_ = false;
   RequestRecord record_;

@@ -8,6 +8,7 @@
 #include "engine/base/status_macros.h"
 #include "pot/v1/inference.pb.h"
 #include "server/rpc/answer.h"
+#include "server/rpc/answer_later.h"
 #include "server/rpc/message_writer.h"
 #include "server/rpc/request_parser.h"
 #include "server/rpc/wire.h"
@@ -20,7 +21,6 @@ absl::StatusOr<ParsedGenerate> Prepare(const ServiceContext& context,
                                        const v1::GenerateRequest& request,
                                        bool stream, absl::string_view prefix,
                                        Call* call) {
-  POT_RETURN_IF_ERROR(call->Enter());
   call->SetRequestId(request.request_id());
   POT_ASSIGN_OR_RETURN(
       const ModelSelector selector,
@@ -198,9 +198,9 @@ grpc::ServerUnaryReactor* StartGenerate(const ServiceContext& context,
                                         grpc::ByteBuffer* response) {
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new GenerateReactor(patience);
-  auto call = std::make_unique<Call>(context.calls, "Generate");
+  auto call = std::make_unique<Call>(context.calls, "Generate", *rpc);
   v1::GenerateRequest message;
-  absl::Status status = ParseMessage(*request, &message);
+  absl::Status status = BeginCall(*request, &message, call.get());
   absl::StatusOr<ParsedGenerate> parsed =
       status.ok() ? Prepare(context, message, /*stream=*/false, "", call.get())
                   : status;
@@ -221,9 +221,9 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerateStream(
     const grpc::ByteBuffer* request) {
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new GenerateStreamReactor(patience, context, rpc);
-  auto call = std::make_unique<Call>(context.calls, "GenerateStream");
+  auto call = std::make_unique<Call>(context.calls, "GenerateStream", *rpc);
   v1::GenerateStreamRequest message;
-  absl::Status status = ParseMessage(*request, &message);
+  absl::Status status = BeginCall(*request, &message, call.get());
   if (status.ok() && !message.has_request()) {
     status = FieldError("MISSING_FIELD", "request", "is missing", "", "");
   }

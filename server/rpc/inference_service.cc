@@ -94,7 +94,7 @@ InferenceService::Perplexity(grpc::CallbackServerContext* rpc) {
 grpc::ServerUnaryReactor* InferenceService::Tokenize(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  Call call(context_.calls, "Tokenize");
+  Call call(context_.calls, "Tokenize", *rpc);
   grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
   reactor->Finish(call.End(DoTokenize(context_, *request, response, &call)));
   return reactor;
@@ -103,7 +103,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(
 grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  Call call(context_.calls, "Detokenize");
+  Call call(context_.calls, "Detokenize", *rpc);
   grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
   reactor->Finish(call.End(DoDetokenize(context_, *request, response, &call)));
   return reactor;

@@ -30,7 +30,7 @@ grpc::ServerUnaryReactor* AnswerNow(CallTracker* calls,
                                     grpc::CallbackServerContext* rpc,
                                     const grpc::ByteBuffer& bytes,
                                     grpc::ByteBuffer* response, Answer answer) {
-  Call call(calls, method);
+  Call call(calls, method, *rpc);
   Request request;
   absl::Status status = BeginCall(bytes, &request, &call);
   if (status.ok()) status = answer(request, response);
@@ -110,11 +110,9 @@ ModelService::Unary* ModelService::GetModel(Rpc* rpc, const Bytes* request,
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelService::WatchModels(
-    Rpc*, const Bytes* request) {
-  auto call = std::make_unique<Call>(calls_, "WatchModels");
-  // A watch does not hold up a server that drains: it is counted only here.
-  absl::Status status = calls_->Enter();
-  if (status.ok()) calls_->Leave();
+    Rpc* rpc, const Bytes* request) {
+  auto call = std::make_unique<Call>(calls_, "WatchModels", *rpc);
+  absl::Status status = call->EnterWatch();
   v1::WatchModelsRequest parsed;
   if (status.ok()) status = ParseMessage(*request, &parsed);
   if (status.ok()) status = CheckOptionalName(parsed.name());
@@ -171,7 +169,7 @@ ModelService::Unary* ModelService::UnloadModel(Rpc* rpc, const Bytes* request,
 
 grpc::ServerReadReactor<grpc::ByteBuffer>* ModelService::RegisterCheckpoint(
     Rpc* rpc, Bytes* response) {
-  auto call = std::make_unique<Call>(calls_, "RegisterCheckpoint");
+  auto call = std::make_unique<Call>(calls_, "RegisterCheckpoint", *rpc);
   const absl::Status status = call->Enter();
   return StartRegisterCheckpoint(rpc, std::move(call), status, repository_,
                                  &pool_, options_.max_upload_bytes, response);
@@ -179,7 +177,7 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* ModelService::RegisterCheckpoint(
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelService::ImportModel(
     Rpc* rpc, const Bytes* request) {
-  auto call = std::make_unique<Call>(calls_, "ImportModel");
+  auto call = std::make_unique<Call>(calls_, "ImportModel", *rpc);
   v1::ImportModelRequest parsed;
   const absl::Status status = BeginCall(*request, &parsed, call.get());
   return StartImportModel(rpc, std::move(call), status, std::move(parsed),

@@ -110,7 +110,7 @@ class PerplexityReactor final
                     grpc::CallbackServerContext* rpc)
       : context_(context),
         patience_(context.scheduler, *rpc),
-        call_(std::make_shared<Call>(context.calls, "Perplexity")),
+        call_(std::make_shared<Call>(context.calls, "Perplexity", *rpc)),
         writer_(std::make_shared<MessageWriter>(
             this, 1, [] {},
             std::make_shared<WriteWatch>(rpc, context.write_timeout))) {}

@@ -131,7 +131,7 @@ grpc::ServerUnaryReactor* StartScore(const ServiceContext& context,
                                      grpc::ByteBuffer* response) {
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new ScoreReactor(patience);
-  auto call = std::make_unique<Call>(context.calls, "Score");
+  auto call = std::make_unique<Call>(context.calls, "Score", *rpc);
   absl::StatusOr<Prepared> prepared = Prepare(context, *request, call.get());
   if (!prepared.ok()) {
     reactor->Finish(call->End(prepared.status()));

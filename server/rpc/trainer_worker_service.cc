@@ -43,12 +43,11 @@ grpc::ServerUnaryReactor* AnswerUnary(CallTracker* calls, WorkerPool* pool,
 
 // A stream of chunks of the file that `find` finds for a parsed request.
 template <typename Request, typename Response, typename Find>
-grpc::ServerWriteReactor<grpc::ByteBuffer>* Fetch(CallTracker* calls,
-                                                  WorkerPool* pool,
-                                                  absl::string_view method,
-                                                  const grpc::ByteBuffer& bytes,
-                                                  Find find) {
-  auto call = std::make_unique<Call>(calls, method);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* Fetch(
+    CallTracker* calls, WorkerPool* pool, absl::string_view method,
+    const grpc::CallbackServerContext& rpc, const grpc::ByteBuffer& bytes,
+    Find find) {
+  auto call = std::make_unique<Call>(calls, method, rpc);
   Request request;
   absl::Status status = BeginCall(bytes, &request, call.get());
   if (status.ok()) status = CheckLeaseKey(request.lease(), "lease");
@@ -110,10 +109,8 @@ absl::StatusOr<bool> TrainerWorkerService::TryLease(
 
 TrainerWorkerService::Unary* TrainerWorkerService::AcquireLease(
     Rpc* rpc, const Bytes* request, Bytes* response) {
-  auto call = std::make_unique<Call>(options_.calls, "AcquireLease");
-  // Waiting does not hold up a server that drains: it is counted only here.
-  absl::Status status = options_.calls->Enter();
-  if (status.ok()) options_.calls->Leave();
+  auto call = std::make_unique<Call>(options_.calls, "AcquireLease", *rpc);
+  absl::Status status = call->EnterWatch();
   v1::AcquireLeaseRequest parsed;
   if (status.ok()) status = ParseMessage(*request, &parsed);
   if (status.ok()) status = CheckAcquireLease(parsed);
@@ -194,9 +191,9 @@ TrainerWorkerService::Unary* TrainerWorkerService::ReportEvents(
 }
 
 TrainerWorkerService::Writes* TrainerWorkerService::FetchDataset(
-    Rpc*, const Bytes* request) {
+    Rpc* rpc, const Bytes* request) {
   return Fetch<v1::FetchDatasetRequest, v1::FetchDatasetResponse>(
-      options_.calls, &quick_, "FetchDataset", *request,
+      options_.calls, &quick_, "FetchDataset", *rpc, *request,
       [this](
           const v1::FetchDatasetRequest& parsed) -> absl::StatusOr<InputFile> {
         POT_ASSIGN_OR_RETURN(const v1::QatJob job,
@@ -207,9 +204,9 @@ TrainerWorkerService::Writes* TrainerWorkerService::FetchDataset(
 }
 
 TrainerWorkerService::Writes* TrainerWorkerService::FetchBase(
-    Rpc*, const Bytes* request) {
+    Rpc* rpc, const Bytes* request) {
   return Fetch<v1::FetchBaseRequest, v1::FetchBaseResponse>(
-      options_.calls, &quick_, "FetchBase", *request,
+      options_.calls, &quick_, "FetchBase", *rpc, *request,
       [this](const v1::FetchBaseRequest& parsed) -> absl::StatusOr<InputFile> {
         POT_ASSIGN_OR_RETURN(const v1::QatJob job,
                              options_.store->CheckLease(parsed.lease()));
@@ -221,9 +218,9 @@ TrainerWorkerService::Writes* TrainerWorkerService::FetchBase(
 }
 
 TrainerWorkerService::Writes* TrainerWorkerService::FetchSnapshot(
-    Rpc*, const Bytes* request) {
+    Rpc* rpc, const Bytes* request) {
   return Fetch<v1::FetchSnapshotRequest, v1::FetchSnapshotResponse>(
-      options_.calls, &quick_, "FetchSnapshot", *request,
+      options_.calls, &quick_, "FetchSnapshot", *rpc, *request,
       [this](
           const v1::FetchSnapshotRequest& parsed) -> absl::StatusOr<InputFile> {
         POT_ASSIGN_OR_RETURN(const std::optional<StoredSnapshot> snapshot,
@@ -254,8 +251,8 @@ TrainerWorkerService::Unary* TrainerWorkerService::GetUpload(
 }
 
 TrainerWorkerService::Reads* TrainerWorkerService::UploadSnapshot(
-    Rpc*, Bytes* response) {
-  auto call = std::make_unique<Call>(options_.calls, "UploadSnapshot");
+    Rpc* rpc, Bytes* response) {
+  auto call = std::make_unique<Call>(options_.calls, "UploadSnapshot", *rpc);
   const absl::Status status = call->Enter();
   return StartWorkerUpload(
       std::move(call), status,
@@ -264,8 +261,8 @@ TrainerWorkerService::Reads* TrainerWorkerService::UploadSnapshot(
 }
 
 TrainerWorkerService::Reads* TrainerWorkerService::UploadCheckpoint(
-    Rpc*, Bytes* response) {
-  auto call = std::make_unique<Call>(options_.calls, "UploadCheckpoint");
+    Rpc* rpc, Bytes* response) {
+  auto call = std::make_unique<Call>(options_.calls, "UploadCheckpoint", *rpc);
   const absl::Status status = call->Enter();
   return StartWorkerUpload(
       std::move(call), status,

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "server/rpc/answer_later.h"
+#include "server/rpc/caller.h"
 #include "server/rpc/submit_qat.h"
 #include "server/rpc/upload_dataset.h"
 #include "server/rpc/watch_job.h"
@@ -93,7 +94,7 @@ std::string TrainingService::Actor(const Rpc& rpc) const {
 
 grpc::ServerReadReactor<grpc::ByteBuffer>* TrainingService::UploadDataset(
     Rpc* rpc, Bytes* response) {
-  auto call = std::make_unique<Call>(options_.calls, "UploadDataset");
+  auto call = std::make_unique<Call>(options_.calls, "UploadDataset", *rpc);
   const absl::Status status = call->Enter();
   return StartUploadDataset(rpc, std::move(call), status, options_.datasets,
                             &quick_, response);
@@ -160,11 +161,9 @@ TrainingService::Unary* TrainingService::ListJobs(Rpc* rpc,
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* TrainingService::WatchJob(
-    Rpc*, const Bytes* request) {
-  auto call = std::make_unique<Call>(options_.calls, "WatchJob");
-  // A watch does not hold up a server that drains: it is counted only here.
-  absl::Status status = options_.calls->Enter();
-  if (status.ok()) options_.calls->Leave();
+    Rpc* rpc, const Bytes* request) {
+  auto call = std::make_unique<Call>(options_.calls, "WatchJob", *rpc);
+  absl::Status status = call->EnterWatch();
   v1::WatchJobRequest parsed;
   if (status.ok()) status = ParseMessage(*request, &parsed);
   if (status.ok()) {
@@ -294,6 +293,10 @@ TrainingService::Unary* TrainingService::PublishCheckpoint(Rpc* rpc,
       [this, rpc](const v1::PublishCheckpointRequest& parsed)
           -> absl::StatusOr<LongWork> {
         POT_RETURN_IF_ERROR(CheckComment(parsed.comment()));
+        if (parsed.force()) {
+          POT_RETURN_IF_ERROR(CheckCallerScopes(options_.calls->access(), *rpc,
+                                                ScopesOf(Scope::kAdmin)));
+        }
         return LongWork([this, parsed, actor = Actor(*rpc)](
                             const LongCall&, Bytes* answer) -> absl::Status {
           v1::PublishCheckpointResponse message;

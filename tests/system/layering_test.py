@@ -34,6 +34,8 @@ ALLOWED = {
     "server/observability": ENGINE_BASE + ["spdlog/", "nlohmann/",
                                            "prometheus/"],
     "server/serving": ENGINE_ALL + ["server/observability/", "nlohmann/"],
+    "server/security": ENGINE_BASE + ["openssl/", "server/observability/",
+                                      "server/serving/error_details.h"],
     "server/training": ENGINE_ALL + ["server/observability/",
                                      "server/serving/", "sqlite3.h"] + PROTO,
     "server/rpc": ENGINE_ALL + ["server/"] + PROTO + GRPC,
