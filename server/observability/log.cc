@@ -139,6 +139,9 @@ void LogRequest(const RequestRecord& record) {
       {"request_id", record.request_id},
       {"code", record.code},
   };
+  if (!record.trace_id.empty()) {
+    fields.emplace_back("trace_id", record.trace_id);
+  }
   if (!record.model.empty()) {
     fields.emplace_back("model", record.model);
     fields.emplace_back("version", absl::StrCat(record.version));
@@ -154,6 +157,7 @@ void LogRequest(const RequestRecord& record) {
   fields.emplace_back("total_seconds", Seconds(record.total));
   if (!record.reason.empty()) fields.emplace_back("reason", record.reason);
   if (!record.message.empty()) fields.emplace_back("error", record.message);
+  if (!record.prompt.empty()) fields.emplace_back("prompt", record.prompt);
   const bool server_fault = record.code == "INTERNAL" ||
                             record.code == "DATA_LOSS" ||
                             record.code == "UNKNOWN";

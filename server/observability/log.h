@@ -34,10 +34,12 @@ void StopLogging();
 using LogFields = std::vector<std::pair<std::string, std::string>>;
 void Log(LogLevel level, absl::string_view message, const LogFields& fields);
 
-// One call, when it is over. Holds no text of a prompt or an answer.
+// One call, when it is over. Holds no text of a prompt or an answer, unless an
+// operator asked for prompts.
 struct RequestRecord {
   std::string method;  // "Generate"
   std::string request_id;
+  std::string trace_id;  // of a W3C traceparent; empty: none
   std::string model;
   int64_t version = 0;
   std::string sha256;
@@ -47,6 +49,7 @@ struct RequestRecord {
   std::string code;     // "OK", "INVALID_ARGUMENT", ..
   std::string reason;   // of an error
   std::string message;  // of an error
+  std::string prompt;   // empty: not asked for
 };
 // At kInfo; at kWarning when the code is one that only the server can cause.
 void LogRequest(const RequestRecord& record);

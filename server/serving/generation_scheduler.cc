@@ -51,6 +51,7 @@ class GenerationScheduler::Impl {
   ~Impl();
 
   const SchedulerOptions& options() const { return options_; }
+  std::shared_ptr<ModelMetrics> MetricsOf(const LoadedModel& model) const;
   void Start();
   absl::Status Submit(std::unique_ptr<ScheduledTask> task);
   void Wake();
@@ -91,6 +92,7 @@ class GenerationScheduler::Impl {
   // Only the thread that runs rounds takes tasks out.
   TaskQueue waiting_ ABSL_GUARDED_BY(mutex_);
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;  // accepted, not destroyed
+  int64_t running_tasks_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t running_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t parked_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t prefix_cache_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -108,6 +110,14 @@ GenerationScheduler::Impl::~Impl() {
   if (thread_.joinable()) thread_.join();
   EndAll(absl::CancelledError("the scheduler was stopped"));
   Reap();
+}
+
+std::shared_ptr<ModelMetrics> GenerationScheduler::Impl::MetricsOf(
+    const LoadedModel& model) const {
+  return options_.metrics == nullptr
+             ? std::make_shared<ModelMetrics>()
+             : options_.metrics->Of(model.identity.name,
+                                    model.identity.version);
 }
 
 void GenerationScheduler::Impl::Start() {
@@ -244,6 +254,7 @@ void GenerationScheduler::Impl::Reap() {
   Tasks ended = running_.TakeEnded();
   {
     MutexLock lock(&mutex_);
+    running_tasks_ = running_.size();
     running_sequences_ = running_.sequences();
     parked_sequences_ =
         std::min(running_.parked_sequences(), running_sequences_);
@@ -327,6 +338,7 @@ SchedulerStats GenerationScheduler::Impl::stats() const {
   SchedulerStats stats;
   stats.waiting_tasks = waiting_.size();
   stats.waiting_tokens = waiting_.tokens();
+  stats.running_tasks = running_tasks_;
   stats.running_sequences = running_sequences_;
   stats.parked_sequences = parked_sequences_;
   stats.prefix_cache_bytes = prefix_cache_bytes_;
@@ -343,15 +355,17 @@ void GenerationScheduler::Start() { impl_->Start(); }
 
 absl::Status GenerationScheduler::Submit(std::unique_ptr<GenerateTask> task) {
   POT_RETURN_IF_ERROR(ValidateTask(*task));
+  std::shared_ptr<ModelMetrics> metrics = impl_->MetricsOf(*task->model);
   return impl_->Submit(std::make_unique<ScheduledGeneration>(
-      std::move(task), impl_->options().now(),
+      std::move(task), impl_->options().now(), std::move(metrics),
       impl_->options().inter_token_latencies));
 }
 
 absl::Status GenerationScheduler::Submit(std::unique_ptr<ScoreTask> task) {
   POT_RETURN_IF_ERROR(ValidateTask(*task));
+  std::shared_ptr<ModelMetrics> metrics = impl_->MetricsOf(*task->model);
   return impl_->Submit(std::make_unique<ScheduledScore>(
-      std::move(task), impl_->options().now()));
+      std::move(task), impl_->options().now(), std::move(metrics)));
 }
 
 void GenerationScheduler::Wake() { impl_->Wake(); }

@@ -16,6 +16,7 @@ namespace pot {
 struct SchedulerStats {
   int64_t waiting_tasks = 0;
   int64_t waiting_tokens = 0;
+  int64_t running_tasks = 0;
   int64_t running_sequences = 0;
   int64_t parked_sequences = 0;
   int64_t prefix_cache_bytes = 0;  // shared with running sequences or not

@@ -120,6 +120,10 @@ void RunningTasks::RunStep(const RoundPlan::ModelStep& step) {
   report.duration = options_.now() - start;
   pacer_.Record(step.model, report.decode_sequences, report.chunk_tokens,
                 report.duration);
+  if (options_.metrics != nullptr) {
+    options_.metrics->RecordStep(report.decode_sequences, report.chunk_tokens,
+                                 report.duration);
+  }
   if (options_.on_step) options_.on_step(report);
 }
 

@@ -24,6 +24,7 @@ class RunningTasks {
   RunningTasks(InferenceEngine* engine, const SchedulerOptions* options);
 
   bool empty() const { return tasks_.empty(); }
+  int64_t size() const { return static_cast<int64_t>(tasks_.size()); }
   // Of tasks that have not ended.
   int64_t sequences() const;
   // Left out of the last round because their reader is behind.

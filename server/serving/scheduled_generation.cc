@@ -18,8 +18,10 @@ constexpr int64_t kBlock = KvCache::kBlockPositions;
 
 ScheduledGeneration::ScheduledGeneration(std::unique_ptr<GenerateTask> task,
                                          absl::Time submitted,
+                                         std::shared_ptr<ModelMetrics> metrics,
                                          LatencyHistogram* latencies)
-    : ScheduledTask(submitted, task->deadline, task->cancelled),
+    : ScheduledTask(submitted, task->deadline, task->cancelled,
+                    std::move(metrics)),
       task_(std::move(task)),
       rules_(*task_),
       live_sequences_(task_->best_of),
@@ -180,6 +182,7 @@ absl::Status ScheduledGeneration::DeliverToken(GenerationSequence* sequence,
                                                absl::Time now) {
   POT_ASSIGN_OR_RETURN(TokenEvent event, sequence->Take());
   MarkToken(now);
+  metrics()->generated_tokens.fetch_add(1, std::memory_order_relaxed);
   RecordLatency(now);
   if (sequence->finished()) {
     sequence->ReleaseCache();
@@ -190,14 +193,14 @@ absl::Status ScheduledGeneration::DeliverToken(GenerationSequence* sequence,
 }
 
 void ScheduledGeneration::RecordLatency(absl::Time now) {
-  if (latencies_ == nullptr) return;
   if (now != latest_tokens_) {
     previous_tokens_ = latest_tokens_;
     latest_tokens_ = now;
   }
-  if (previous_tokens_ != absl::InfinitePast()) {
-    latencies_->Record(now - previous_tokens_);
-  }
+  if (previous_tokens_ == absl::InfinitePast()) return;
+  const absl::Duration latency = now - previous_tokens_;
+  metrics()->inter_token_latency.Observe(latency);
+  if (latencies_ != nullptr) latencies_->Record(latency);
 }
 
 void ScheduledGeneration::Emit(TokenEvent event) {
@@ -246,6 +249,14 @@ void ScheduledGeneration::OnEnd(const absl::Status& status,
   for (const auto& sequence : sequences_) {
     usage.generated_tokens += sequence->generated();
     sequence->ReleaseCache();
+  }
+  metrics()->cached_prompt_tokens.fetch_add(
+      static_cast<uint64_t>(usage.cached_prompt_tokens),
+      std::memory_order_relaxed);
+  if (!status.ok()) {
+    metrics()->wasted_tokens.fetch_add(
+        static_cast<uint64_t>(usage.generated_tokens),
+        std::memory_order_relaxed);
   }
   task_->sink->OnDone(status, usage, timings);
 }

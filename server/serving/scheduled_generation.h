@@ -21,6 +21,7 @@ class ScheduledGeneration : public ScheduledTask {
  public:
   // `task` passed ValidateTask(). `latencies` as in SchedulerOptions.
   ScheduledGeneration(std::unique_ptr<GenerateTask> task, absl::Time submitted,
+                      std::shared_ptr<ModelMetrics> metrics,
                       LatencyHistogram* latencies = nullptr);
 
   int64_t queued_tokens() const override;

@@ -9,8 +9,10 @@
 namespace pot {
 
 ScheduledScore::ScheduledScore(std::unique_ptr<ScoreTask> task,
-                               absl::Time submitted)
-    : ScheduledTask(submitted, task->deadline, task->cancelled),
+                               absl::Time submitted,
+                               std::shared_ptr<ModelMetrics> metrics)
+    : ScheduledTask(submitted, task->deadline, task->cancelled,
+                    std::move(metrics)),
       task_(std::move(task)) {}
 
 int64_t ScheduledScore::kv_bytes() const {

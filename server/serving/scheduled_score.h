@@ -19,7 +19,8 @@ namespace pot {
 class ScheduledScore : public ScheduledTask {
  public:
   // `task` passed ValidateTask().
-  ScheduledScore(std::unique_ptr<ScoreTask> task, absl::Time submitted);
+  ScheduledScore(std::unique_ptr<ScoreTask> task, absl::Time submitted,
+                 std::shared_ptr<ModelMetrics> metrics);
 
   int64_t queued_tokens() const override { return inputs(); }
   int64_t live_sequences() const override { return complete() ? 0 : 1; }

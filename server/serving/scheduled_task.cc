@@ -17,10 +17,12 @@ absl::Duration Between(absl::Time from, absl::Time to) {
 }  // namespace
 
 ScheduledTask::ScheduledTask(absl::Time submitted, absl::Time deadline,
-                             std::shared_ptr<std::atomic<bool>> cancelled)
+                             std::shared_ptr<std::atomic<bool>> cancelled,
+                             std::shared_ptr<ModelMetrics> metrics)
     : submitted_(submitted),
       deadline_(deadline),
-      cancelled_(std::move(cancelled)) {}
+      cancelled_(std::move(cancelled)),
+      metrics_(std::move(metrics)) {}
 
 absl::Status ScheduledTask::CheckAlive(absl::Time now) const {
   if (cancelled_ != nullptr && cancelled_->load(std::memory_order_acquire)) {
@@ -40,18 +42,36 @@ absl::Status ScheduledTask::CheckAlive(absl::Time now) const {
 }
 
 void ScheduledTask::MarkStarted(absl::Time now) {
-  if (started_ == absl::InfinitePast()) started_ = now;
+  if (started_ != absl::InfinitePast()) return;
+  started_ = now;
+  metrics_->queue_time.Observe(Between(submitted_, now));
+  metrics_->prompt_tokens.fetch_add(static_cast<uint64_t>(queued_tokens()),
+                                    std::memory_order_relaxed);
+}
+
+void ScheduledTask::MarkPrefilled(absl::Time now) {
+  prefilled_ = now;
+  metrics_->prefill_time.Observe(Between(started_, now));
 }
 
 void ScheduledTask::MarkToken(absl::Time now) {
-  if (first_token_ == absl::InfinitePast()) first_token_ = now;
+  if (first_token_ == absl::InfinitePast()) {
+    first_token_ = now;
+    metrics_->time_to_first_token.Observe(Between(submitted_, now));
+  }
   last_token_ = now;
 }
 
 void ScheduledTask::End(const absl::Status& status, absl::Time now) {
   if (ended_) return;
   ended_ = true;
-  OnEnd(status, Timings(now));
+  const TaskTimings timings = Timings(now);
+  if (started_ == absl::InfinitePast()) {
+    metrics_->queue_time.Observe(timings.queue);
+  } else if (first_token_ != absl::InfinitePast()) {
+    metrics_->decode_time.Observe(timings.decode);
+  }
+  OnEnd(status, timings);
 }
 
 TaskTimings ScheduledTask::Timings(absl::Time now) const {

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/inference_engine.h"
+#include "server/observability/serving_metrics.h"
 #include "server/serving/generate_task.h"
 #include "server/serving/prefix_cache.h"
 #include "server/serving/round_plan.h"
@@ -21,9 +22,10 @@ namespace pot {
 // thread at a time; who is called when is generation_scheduler.cc's business.
 class ScheduledTask {
  public:
-  // `cancelled` may be null.
+  // `cancelled` may be null. `metrics`, of the task's model, may not.
   ScheduledTask(absl::Time submitted, absl::Time deadline,
-                std::shared_ptr<std::atomic<bool>> cancelled);
+                std::shared_ptr<std::atomic<bool>> cancelled,
+                std::shared_ptr<ModelMetrics> metrics);
   virtual ~ScheduledTask() = default;
   ScheduledTask(const ScheduledTask&) = delete;
   ScheduledTask& operator=(const ScheduledTask&) = delete;
@@ -72,8 +74,9 @@ class ScheduledTask {
   virtual void OnEnd(const absl::Status& status,
                      const TaskTimings& timings) = 0;
 
-  void MarkPrefilled(absl::Time now) { prefilled_ = now; }
+  void MarkPrefilled(absl::Time now);
   void MarkToken(absl::Time now);
+  ModelMetrics* metrics() const { return metrics_.get(); }
 
  private:
   TaskTimings Timings(absl::Time now) const;
@@ -81,6 +84,7 @@ class ScheduledTask {
   const absl::Time submitted_;
   const absl::Time deadline_;
   const std::shared_ptr<std::atomic<bool>> cancelled_;
+  const std::shared_ptr<ModelMetrics> metrics_;
   // InfinitePast: not yet.
   absl::Time started_ = absl::InfinitePast();
   absl::Time prefilled_ = absl::InfinitePast();

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/loaded_model.h"
+#include "server/observability/serving_metrics.h"
 #include "server/serving/latency_histogram.h"
 
 namespace pot {
@@ -43,6 +44,8 @@ struct SchedulerOptions {
   // Gets the time between two tokens of a sequence, but for those between which
   // its reader was behind. Null: nobody asks; outlives the scheduler.
   LatencyHistogram* inter_token_latencies = nullptr;
+  // Gets what tasks and steps take. Null: nobody asks; outlives the scheduler.
+  ServingMetrics* metrics = nullptr;
 };
 
 }  // namespace pot

@@ -105,6 +105,13 @@ absl::StatusOr<std::optional<AliasChange>> CheckpointPublisher::MoveAlias(
 absl::StatusOr<Publication> CheckpointPublisher::Publish(
     const PublishOrder& order) {
   MutexLock lock(&publishing_);
+  absl::StatusOr<Publication> publication = DoPublish(order);
+  ++(publication.ok() ? counters_.published : counters_.failed);
+  return publication;
+}
+
+absl::StatusOr<Publication> CheckpointPublisher::DoPublish(
+    const PublishOrder& order) {
   int64_t previous = 0;
   if (!order.alias.empty()) {
     POT_RETURN_IF_ERROR(ValidateAlias(order.alias));

@@ -13,6 +13,7 @@
 #include "engine/base/mutex.h"
 #include "engine/loaded_model.h"
 #include "server/serving/model_repository.h"
+#include "server/training/training_metrics.h"
 
 namespace pot {
 
@@ -55,6 +56,9 @@ class CheckpointPublisher {
                                std::function<absl::Time()> now = &absl::Now)
       : repository_(repository), now_(std::move(now)) {}
 
+  // What became of calls of Publish(), and of candidates that never came to it.
+  PublishCounters& counters() { return counters_; }
+
   // Registers the checkpoint, loads and warms it beside what is serving, and
   // moves the alias from where it was when this began. Takes as long as that
   // takes. Repeating a call, whole or after a crash anywhere in it, does what
@@ -68,6 +72,7 @@ class CheckpointPublisher {
   absl::StatusOr<Publication> Publish(const PublishOrder& order);
 
  private:
+  absl::StatusOr<Publication> DoPublish(const PublishOrder& order);
   absl::StatusOr<ModelVersionInfo> Register(const PublishOrder& order);
   absl::StatusOr<std::optional<AliasChange>> MoveAlias(
       const PublishOrder& order, int64_t version, int64_t previous);
@@ -75,6 +80,7 @@ class CheckpointPublisher {
   ModelRepository* const repository_;
   const std::function<absl::Time()> now_;
   Mutex publishing_;
+  PublishCounters counters_;
 };
 
 }  // namespace pot

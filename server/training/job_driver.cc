@@ -273,6 +273,7 @@ void JobDriver::AfterGate(const v1::QatJob& job, const v1::GateReport& report) {
   std::string message;
   if (!report.passed()) {
     to = v1::QAT_JOB_STATE_GATE_REJECTED;
+    ++options_.publisher->counters().gate_rejected;
     message = absl::StrJoin(report.violations(), "; ");
   } else if (job.spec().publish().manual()) {
     to = v1::QAT_JOB_STATE_SUCCEEDED;

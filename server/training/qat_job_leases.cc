@@ -300,6 +300,10 @@ absl::StatusOr<int64_t> QatJobStore::ExpireLeases() {
   });
 }
 
+int64_t QatJobStore::lease_expirations() const {
+  return impl_->lease_expirations();
+}
+
 absl::StatusOr<absl::Time> QatJobStore::NextLeaseExpiry() {
   return impl_->Transact(
       [&](QatJobTransaction* transaction) -> absl::StatusOr<absl::Time> {

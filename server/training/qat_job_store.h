@@ -246,6 +246,8 @@ class QatJobStore {
   // Ends the leases whose time is over; how many. Their jobs go back to QUEUED,
   // or to FAILED after max_failed_attempts.
   absl::StatusOr<int64_t> ExpireLeases();
+  // How many have ended so, since Open(), by whatever call.
+  int64_t lease_expirations() const;
   // InfiniteFuture when nothing is leased.
   absl::StatusOr<absl::Time> NextLeaseExpiry();
 

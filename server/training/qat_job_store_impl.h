@@ -1,6 +1,8 @@
 #ifndef POT_SERVER_TRAINING_QAT_JOB_STORE_IMPL_H_
 #define POT_SERVER_TRAINING_QAT_JOB_STORE_IMPL_H_
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,6 +25,7 @@ class QatJobStore::Impl {
       : options_(std::move(options)), database_(std::move(database)) {}
 
   const QatJobStoreOptions& options() const { return options_; }
+  int64_t lease_expirations() const { return lease_expirations_; }
   QatJobWatchers* watchers() { return &watchers_; }
 
   // Runs `body` as one transaction, which is committed when its result, an
@@ -39,6 +42,7 @@ class QatJobStore::Impl {
       if (!value.ok()) return value;
       POT_RETURN_IF_ERROR(transaction.Commit());
       changed = transaction.changed();
+      lease_expirations_ += transaction.expired_leases();
       return value;
     }();
     watchers_.Notify(changed);
@@ -62,6 +66,7 @@ class QatJobStore::Impl {
   Mutex mutex_;
   const std::unique_ptr<SqliteDatabase> database_;  // used under mutex_
   QatJobWatchers watchers_;
+  std::atomic<int64_t> lease_expirations_ = 0;
 };
 
 }  // namespace pot

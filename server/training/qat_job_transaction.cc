@@ -179,6 +179,7 @@ absl::StatusOr<int64_t> QatJobTransaction::ExpireLeases() {
                     ""));
     POT_RETURN_IF_ERROR(Save(row));
   }
+  expired_leases_ += static_cast<int64_t>(expired.size());
   return static_cast<int64_t>(expired.size());
 }
 

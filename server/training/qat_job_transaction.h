@@ -66,6 +66,8 @@ class QatJobTransaction {
   // Jobs that were saved or deleted, by job_id.
   const std::set<std::string>& changed() const { return changed_; }
   void AddChanged(const std::string& job_id) { changed_.insert(job_id); }
+  // Leases that ExpireLeases() ended.
+  int64_t expired_leases() const { return expired_leases_; }
 
   absl::StatusOr<QatJobRow> Load(absl::string_view job_id);
   absl::StatusOr<QatJobRow> LoadRow(int64_t id);
@@ -118,6 +120,7 @@ class QatJobTransaction {
   const absl::Time now_;
   SqliteTransaction transaction_;
   std::set<std::string> changed_;
+  int64_t expired_leases_ = 0;
 };
 
 }  // namespace pot

@@ -504,6 +504,45 @@ TEST_F(GenerationSchedulerTest, TimingsAndUsage) {
   EXPECT_EQ(sink->usage.generated_tokens, 3);
 }
 
+TEST_F(GenerationSchedulerTest, RecordsTokensAndTimesOfEveryOutcome) {
+  ServingMetrics metrics;
+  SchedulerOptions options;
+  options.metrics = &metrics;
+  options.max_running_sequences = 2;
+  Begin(options);
+  const auto done = NewSink(), cancelled = NewSink(), waiting = NewSink();
+  Submit(done, 3, 4);
+  const auto flag = Submit(cancelled, 5, 30);
+  const auto waiting_flag = Submit(waiting, 7, 30);
+  scheduler_->RunOnce();
+  EXPECT_EQ(scheduler_->stats().running_tasks, 2);
+  EXPECT_EQ(scheduler_->stats().waiting_tasks, 1);
+  clock_.Advance(absl::Milliseconds(40));
+  scheduler_->RunOnce();
+  flag->store(true);
+  waiting_flag->store(true);
+  do {
+    clock_.Advance(absl::Milliseconds(40));
+  } while (scheduler_->RunOnce());
+  EXPECT_EQ(scheduler_->stats().running_tasks, 0);
+  const auto& model = TinyModel()->identity;
+  const auto recorded = metrics.Of(model.name, model.version);
+  EXPECT_EQ(recorded->prompt_tokens, 3u + 5u);
+  EXPECT_EQ(recorded->generated_tokens, 4u + 2u);
+  EXPECT_EQ(recorded->wasted_tokens, 2u);
+  const auto count = [](const Histogram& histogram) {
+    const auto counts = histogram.Read().counts;
+    return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+  };
+  EXPECT_EQ(count(recorded->queue_time), 3u);
+  EXPECT_EQ(count(recorded->prefill_time), 2u);
+  EXPECT_EQ(count(recorded->time_to_first_token), 2u);
+  EXPECT_EQ(count(recorded->decode_time), 2u);
+  // 3 of the one and 1 of the other.
+  EXPECT_EQ(count(recorded->inter_token_latency), 4u);
+  EXPECT_NEAR(recorded->inter_token_latency.Read().sum, 0.16, 1e-9);
+}
+
 TEST_F(GenerationSchedulerTest, EndsAtTheEndOfTheContext) {
   Begin();
   const auto sink = NewSink();

@@ -16,7 +16,8 @@ class WaitingTask : public ScheduledTask {
  public:
   WaitingTask(int64_t tokens, absl::Time deadline,
               std::shared_ptr<std::atomic<bool>> cancelled)
-      : ScheduledTask(absl::UnixEpoch(), deadline, std::move(cancelled)),
+      : ScheduledTask(absl::UnixEpoch(), deadline, std::move(cancelled),
+                      std::make_shared<ModelMetrics>()),
         tokens_(tokens) {}
   int64_t queued_tokens() const override { return tokens_; }
   int64_t live_sequences() const override { return 1; }
