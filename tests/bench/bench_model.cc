@@ -20,40 +20,67 @@ namespace fs = std::filesystem;
 
 void NoProgress(int64_t, int64_t) {}
 
-absl::Status MakeModel(const std::string& work, const std::string& name,
-                       VersionStore* store) {
-  const std::string float_directory = absl::StrCat(work, "/float-", name);
-  std::error_code error;
-  fs::create_directories(float_directory, error);
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat(float_directory, ": ", error.message()));
-  }
-  POT_ASSIGN_OR_RETURN(const Gpt2Config config, NamedGpt2Config(name));
-  POT_RETURN_IF_ERROR(WriteRandomModel(config, 1, float_directory, NoProgress));
+struct BenchModel {
+  std::string name;
+  std::string shape;  // of NamedGpt2Config
+  bool quantized = true;
+};
+
+absl::Status QuantizePerRow(const std::string& from, const std::string& to) {
   QuantizeModelOptions options;
   POT_ASSIGN_OR_RETURN(options.layers.format, FindPotFormat("pot4"));
   options.layers.granularity = {Granularity::Kind::kRow, 0};
   options.embedding = options.layers;
-  POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(name));
   ThreadPool pool(static_cast<int>(std::thread::hardware_concurrency()));
-  POT_RETURN_IF_ERROR(QuantizeModel(float_directory, staged.directory(),
-                                    options, &pool, NoProgress)
-                          .status());
-  fs::remove_all(float_directory, error);
-  return store->Commit(std::move(staged), 1, kEngineVersion).status();
+  return QuantizeModel(from, to, options, &pool, NoProgress).status();
+}
+
+// Makes the first version of each that is not in `work`/models.
+absl::Status MakeModels(const std::string& work,
+                        const std::vector<BenchModel>& models) {
+  POT_ASSIGN_OR_RETURN(const std::unique_ptr<VersionStore> store,
+                       VersionStore::Open(work + "/models"));
+  for (const BenchModel& model : models) {
+    POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
+                         store->ListVersions(model.name));
+    if (!versions.empty()) continue;
+    const std::string float_directory =
+        absl::StrCat(work, "/float-", model.name);
+    std::error_code error;
+    fs::create_directories(float_directory, error);
+    if (error) {
+      return absl::UnavailableError(
+          absl::StrCat(float_directory, ": ", error.message()));
+    }
+    POT_ASSIGN_OR_RETURN(const Gpt2Config config, NamedGpt2Config(model.shape));
+    POT_RETURN_IF_ERROR(
+        WriteRandomModel(config, 1, float_directory, NoProgress));
+    POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(model.name));
+    POT_RETURN_IF_ERROR(
+        model.quantized ? QuantizePerRow(float_directory, staged.directory())
+                        : CopyFloatModel(float_directory, staged.directory()));
+    fs::remove_all(float_directory, error);
+    POT_RETURN_IF_ERROR(
+        store->Commit(std::move(staged), 1, kEngineVersion).status());
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name) {
-  POT_ASSIGN_OR_RETURN(const std::unique_ptr<VersionStore> store,
-                       VersionStore::Open(options.work + "/models"));
-  POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
-                       store->ListVersions(name));
-  if (!versions.empty()) return absl::OkStatus();
-  return MakeModel(options.work, name, store.get());
+  return MakeModels(options.work, {{name, name}});
+}
+
+absl::Status MakeTrainingModels(const BenchOptions& options) {
+  const std::string work = options.work + "/training";
+  std::error_code error;
+  fs::create_directories(work + "/models", error);
+  if (error) {
+    return absl::UnavailableError(absl::StrCat(work, ": ", error.message()));
+  }
+  return MakeModels(work, {{"gpt2", "gpt2"}, {"gpt2-f32", "gpt2", false}});
 }
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(

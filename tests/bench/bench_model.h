@@ -13,8 +13,9 @@
 namespace pot {
 
 struct BenchOptions {
-  std::string work;    // directory of the models, made when missing
-  std::string server;  // pot-server program
+  std::string work;     // directory of the models, made when missing
+  std::string server;   // pot-server program
+  std::string trainer;  // pot-trainer program
   int repetitions = 5;
 };
 
@@ -22,6 +23,10 @@ struct BenchOptions {
 // "nano", that of shakespeare-char; pot4 per row.
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name);
+
+// Makes `work`/training/models unless it is there, with "gpt2" as above and
+// "gpt2-f32", the same in floats, to train.
+absl::Status MakeTrainingModels(const BenchOptions& options);
 
 // The same, loaded.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(

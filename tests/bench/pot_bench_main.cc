@@ -27,6 +27,7 @@ constexpr Section kSections[] = {
     {"context", MeasureContext}, {"prefill512", MeasurePrefill},
     {"batch", MeasureBatch},     {"small", MeasureSmall},
     {"server", MeasureServer},   {"train", MeasureTrain},
+    {"jobs", MeasureJobs},
 };
 
 std::string SectionNames() {
@@ -74,24 +75,27 @@ absl::Status Run(const Flags& flags) {
   return absl::OkStatus();
 }
 
-// The server beside this program, in the build tree or where both are
-// installed.
-std::string DefaultServer() {
+// The `program` beside this one, where all are installed, or of `folder` in the
+// build tree.
+std::string DefaultProgram(const std::string& folder,
+                           const std::string& program) {
   std::error_code error;
   const std::filesystem::path self =
       std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  for (const char* relative : {"pot-server", "../../server/pot-server"}) {
+  for (const std::string& relative :
+       {program, absl::StrCat("../../", folder, "/", program)}) {
     const std::filesystem::path path = self / relative;
     if (std::filesystem::exists(path, error)) {
       return path.lexically_normal().string();
     }
   }
-  return "pot-server";
+  return program;
 }
 
 int Main(int argc, char** argv) {
   Flags flags;
-  flags.options.server = DefaultServer();
+  flags.options.server = DefaultProgram("server", "pot-server");
+  flags.options.trainer = DefaultProgram("trainer", "pot-trainer");
   CLI::App app(
       "Measures speed and memory at the shape of GPT-2 124M with random "
       "weights. Run it alone on the machine.");
@@ -111,6 +115,8 @@ int Main(int argc, char** argv) {
   app.add_option("--work", flags.options.work,
                  "Directory to keep the models in; a temporary one without");
   app.add_option("--server", flags.options.server, "pot-server program")
+      ->capture_default_str();
+  app.add_option("--trainer", flags.options.trainer, "pot-trainer program")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   for (const std::string& name : flags.only) {

@@ -28,6 +28,8 @@ SectionFunction MeasureSmall;
 SectionFunction MeasureServer;
 // A step of quantization-aware training.
 SectionFunction MeasureTrain;
+// A stream while a worker on the same machine trains, against one alone.
+SectionFunction MeasureJobs;
 
 }  // namespace pot
 

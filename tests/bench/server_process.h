@@ -1,14 +1,14 @@
 #ifndef POT_TESTS_BENCH_SERVER_PROCESS_H_
 #define POT_TESTS_BENCH_SERVER_PROCESS_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tests/bench/child_process.h"
 
 namespace pot {
 
@@ -19,18 +19,16 @@ class ServerProcess {
   static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(
       const std::string& program, std::vector<std::string> flags,
       const std::string& port_file, const std::string& log);
-  ~ServerProcess();
-  ServerProcess(const ServerProcess&) = delete;
-  ServerProcess& operator=(const ServerProcess&) = delete;
 
   std::string address() const;
   // Resident memory, bytes.
   absl::StatusOr<int64_t> ResidentBytes() const;
 
  private:
-  explicit ServerProcess(pid_t pid) : pid_(pid) {}
+  explicit ServerProcess(std::unique_ptr<ChildProcess> process)
+      : process_(std::move(process)) {}
 
-  const pid_t pid_;
+  const std::unique_ptr<ChildProcess> process_;
   int port_ = 0;
 };
 

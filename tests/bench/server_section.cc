@@ -1,5 +1,3 @@
-#include <grpcpp/grpcpp.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -12,8 +10,8 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
 #include "engine/inference_engine.h"
-#include "pot/v1/inference.grpc.pb.h"
-#include "pot/v1/model.grpc.pb.h"
+#include "pot/v1/model.pb.h"
+#include "tests/bench/bench_client.h"
 #include "tests/bench/generation.h"
 #include "tests/bench/sections.h"
 #include "tests/bench/server_process.h"
@@ -23,85 +21,6 @@ namespace pot {
 namespace {
 
 constexpr int64_t kPromptTokens = 1000;
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      status.error_message());
-}
-
-class Client {
- public:
-  explicit Client(const std::string& address)
-      : channel_(
-            grpc::CreateChannel(address, grpc::InsecureChannelCredentials())),
-        inference_(v1::InferenceService::NewStub(channel_)),
-        models_(v1::ModelService::NewStub(channel_)) {}
-
-  // Likeliest tokens, one message each, after a prompt of `prompt_tokens`, each
-  // time another one, so that the server has no part of it cached.
-  // The seconds from one message to the next, the first from the call.
-  absl::StatusOr<std::vector<double>> Stream(int64_t prompt_tokens,
-                                             int64_t new_tokens) const {
-    v1::GenerateStreamRequest request;
-    v1::GenerateRequest& generate = *request.mutable_request();
-    generate.mutable_model()->set_name("gpt2");
-    const int64_t first = prompts_.fetch_add(1);
-    for (int64_t t = 0; t < prompt_tokens; ++t) {
-      generate.mutable_token_ids()->add_ids((first + t * 7919) % 50257);
-    }
-    generate.mutable_sampling()->set_temperature(0);
-    generate.mutable_stopping()->set_max_new_tokens(new_tokens);
-    generate.mutable_stopping()->set_ignore_eos(true);
-    generate.mutable_output()->set_return_token_ids(true);
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() +
-                         std::chrono::minutes(5));
-    const auto reader = inference_->GenerateStream(&context, request);
-    std::vector<double> seconds;
-    int64_t tokens = 0;
-    auto stopwatch = std::make_unique<Stopwatch>();
-    v1::GenerateStreamResponse response;
-    while (reader->Read(&response)) {
-      if (!response.has_chunk()) continue;
-      tokens += response.chunk().token_ids_size();
-      seconds.push_back(stopwatch->Seconds());
-      stopwatch = std::make_unique<Stopwatch>();
-    }
-    POT_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
-    if (tokens != new_tokens) {
-      return absl::InternalError(
-          absl::StrCat(tokens, " tokens came instead of ", new_tokens));
-    }
-    return seconds;
-  }
-
-  // Once the server has loaded its model.
-  absl::StatusOr<v1::ModelVersion> WaitForModel() const {
-    v1::GetModelRequest request;
-    request.mutable_model()->set_name("gpt2");
-    for (int i = 0; i < 6000; ++i) {
-      grpc::ClientContext context;
-      context.set_wait_for_ready(true);
-      context.set_deadline(std::chrono::system_clock::now() +
-                           std::chrono::seconds(60));
-      v1::GetModelResponse response;
-      POT_RETURN_IF_ERROR(
-          FromGrpc(models_->GetModel(&context, request, &response)));
-      if (response.version().state() == v1::MODEL_VERSION_STATE_AVAILABLE) {
-        return response.version();
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return absl::DeadlineExceededError("the server does not load its model");
-  }
-
- private:
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::InferenceService::Stub> inference_;
-  const std::unique_ptr<v1::ModelService::Stub> models_;
-  mutable std::atomic<int64_t> prompts_{0};
-};
 
 absl::StatusOr<std::unique_ptr<ServerProcess>> StartServer(
     const BenchOptions& options, int threads) {
@@ -119,7 +38,7 @@ double Sum(const std::vector<double>& values) {
 }
 
 absl::Status MeasureRatio(const BenchOptions& options, int threads,
-                          Client* client, Report* report) {
+                          BenchClient* client, Report* report) {
   constexpr int64_t kTokens = 128;
   POT_ASSIGN_OR_RETURN(const KernelTable* kernels,
                        KernelTableFromEnvironment());
@@ -150,7 +69,8 @@ absl::Status MeasureRatio(const BenchOptions& options, int threads,
 
 // Latency between the tokens of two streams while prompts arrive, one after
 // the other with as long a pause as each took.
-absl::Status MeasureInterference(int threads, Client* client, Report* report) {
+absl::Status MeasureInterference(int threads, BenchClient* client,
+                                 Report* report) {
   constexpr int64_t kTokens = 600;
   std::atomic<bool> done{false};
   absl::Status prompt_status;
@@ -195,7 +115,7 @@ absl::Status MeasureInterference(int threads, Client* client, Report* report) {
 
 // Four sequences that fill the context, at the same time.
 absl::Status MeasureMemory(int threads, const ServerProcess& server,
-                           Client* client, const v1::ModelVersion& version,
+                           BenchClient* client, const v1::ModelVersion& version,
                            Report* report) {
   constexpr int kSequences = 4;
   std::vector<absl::Status> statuses(kSequences);
@@ -234,7 +154,8 @@ absl::Status MeasureServer(const BenchOptions& options, int threads,
   for (int i = 0; i < 3; ++i) {
     server.reset();
     POT_ASSIGN_OR_RETURN(server, StartServer(options, threads));
-    POT_ASSIGN_OR_RETURN(version, Client(server->address()).WaitForModel());
+    POT_ASSIGN_OR_RETURN(version,
+                         BenchClient(server->address()).WaitForModel("gpt2"));
     load_seconds.push_back(version.load_seconds());
   }
   report->Add({"load.seconds",
@@ -244,7 +165,7 @@ absl::Status MeasureServer(const BenchOptions& options, int threads,
                {},
                0.5,
                "checksums, packing and warming, files in the page cache"});
-  Client client(server->address());
+  BenchClient client(server->address());
   // First: prompts that are kept for later ones would count.
   POT_RETURN_IF_ERROR(
       MeasureMemory(threads, *server, &client, version, report));
