@@ -103,7 +103,7 @@ class QatWorkerTest(unittest.TestCase):
         pb.training.UploadDatasetRequest(data=data)]), timeout=PATIENCE)
     return sha256
 
-  def submit(self, steps=STEPS):
+  def spec(self, steps=STEPS):
     spec = pb.qat_job.QatJobSpec(base=ModelRef(name="tiny", version=1))
     spec.data.datasets.sha256.append(self.upload())
     spec.quantization.format = "pot4"
@@ -117,6 +117,12 @@ class QatWorkerTest(unittest.TestCase):
     spec.evaluation.every_steps = EVALUATE_EVERY
     spec.evaluation.max_tokens = 1000
     spec.snapshots.every_steps = SNAPSHOT_EVERY
+    return spec
+
+  def submit(self, steps=STEPS):
+    return self.submit_spec(self.spec(steps))
+
+  def submit_spec(self, spec):
     return self.training.SubmitQat(
         pb.training.SubmitQatRequest(spec=spec), timeout=PATIENCE).job.job_id
 
@@ -215,6 +221,37 @@ class QatWorkerTest(unittest.TestCase):
     _, digest_of_stopped = self.published(stopped)
     self.assertEqual(digest, digest_of_stopped)
     self.assertIn("from the server's snapshot", worker.log())
+
+  def divergence_from_teacher(self, version):
+    """Mean KL(teacher || version) over the text, nats."""
+    options = pb.inference.PerplexityOptions(
+        model=ModelRef(name="tiny", version=version),
+        reference=ModelRef(name="teacher"), window=32)
+    answers = self.server.inference.Perplexity(iter([
+        pb.inference.PerplexityRequest(options=options),
+        pb.inference.PerplexityRequest(text=TEXT[:4000].encode())]),
+                                               timeout=PATIENCE)
+    return [answer.result.comparison.mean_kl_nats for answer in answers
+            if answer.HasField("result")].pop()
+
+  def test_another_model_teaches(self):
+    """One with more layers, and nothing else to learn from."""
+    self.server.stop()
+    source = self.directory / "teacher-source"
+    pot_testing.make_long_model(source, seed=7, positions=64, width=64,
+                                layers=3)
+    pot_testing.quantize(source, self.repository, "teacher", "--format", "f32")
+    self.start_server()
+    spec = self.spec(steps=80)
+    spec.distillation.teacher.name = "teacher"
+    spec.loss.cross_entropy_weight = 0
+    job_id = self.submit_spec(spec)
+    worker = self.start_worker("pupil", "--once")
+    job, _ = self.published(job_id)
+    self.assertEqual(0, worker.process.wait(timeout=PATIENCE), worker.log())
+    before = self.divergence_from_teacher(1)
+    after = self.divergence_from_teacher(job.published.version)
+    self.assertLess(after, 0.5 * before)
 
   def test_directives_reach_the_worker(self):
     worker = self.start_worker("worker")
