@@ -26,7 +26,7 @@ COPY deploy/install-deps /usr/local/lib/pot/
 RUN /usr/local/lib/pot/install-deps runtime \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt \
       /var/log/dpkg.log \
- && useradd --system --uid 10001 --no-create-home --home-dir /var/lib/pot \
+ && useradd --uid 10001 --no-create-home --home-dir /var/lib/pot \
       --shell /usr/sbin/nologin pot \
  && install -d -o pot -g pot /var/lib/pot
 COPY LICENSE /usr/local/share/pot/

@@ -63,7 +63,7 @@ class Load:
     self.server = server
     self.training = pb.training_grpc.TrainingServiceStub(server.channel)
 
-  def submit_job(self):
+  def submit_job(self, steps=60):
     data = TEXT.encode()
     sha256 = hashlib.sha256(data).hexdigest()
     self.training.UploadDataset(iter([
@@ -73,10 +73,10 @@ class Load:
     spec = pb.qat_job.QatJobSpec(base=ModelRef(name="tiny", version=1))
     spec.data.datasets.sha256.append(sha256)
     spec.quantization.format = "pot4"
-    spec.schedule.steps = 60
+    spec.schedule.steps = steps
     spec.batch.sequences = 4
     spec.batch.context = 32
-    spec.evaluation.every_steps = 10
+    spec.evaluation.every_steps = steps // 6
     spec.evaluation.max_tokens = 500
     return self.training.SubmitQat(
         pb.training.SubmitQatRequest(spec=spec), timeout=PATIENCE).job.job_id
