@@ -277,6 +277,24 @@ class QatWorkerTest(unittest.TestCase):
     self.wait_for_state(job_id, pb.qat_job.QAT_JOB_STATE_CANCELLED)
     self.assertEqual(0, worker.end(signal.SIGTERM), worker.log())
 
+  def test_the_server_is_told_to_go_and_no_job_is_lost(self):
+    worker = self.start_worker("worker")
+    running = self.submit(steps=1000000)
+    waiting = self.submit(steps=1000000)
+    worker.wait_for_snapshot(SNAPSHOT_EVERY)
+    self.server.signal(signal.SIGTERM)
+    self.assertEqual(0, self.server.wait_for_exit())
+    step = worker.snapshot()
+    self.start_server()
+    self.assertEqual(pb.qat_job.QAT_JOB_STATE_QUEUED, self.job(waiting).state)
+    # The worker goes on where it is, whoever holds the lease by now.
+    worker.wait_for_snapshot(step + 2 * SNAPSHOT_EVERY)
+    self.wait_for_state(running, pb.qat_job.QAT_JOB_STATE_RUNNING)
+    self.assertEqual(0, worker.end(signal.SIGTERM), worker.log())
+    for job_id in (running, waiting):
+      self.assertEqual(pb.qat_job.QAT_JOB_STATE_QUEUED,
+                       self.job(job_id).state)
+
   def test_a_second_worker_in_the_same_directory_is_refused(self):
     worker = self.start_worker("worker")
     deadline = time.monotonic() + PATIENCE
