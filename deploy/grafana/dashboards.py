@@ -3,9 +3,9 @@
 
   deploy/grafana/dashboards.py
 
-The series are documented in server/observability/README.md; Prometheus calls the
-label "job" of pot_job_* exported_job, as targets have one of that name. The tests run every
-expression here against a real Prometheus and compare the files.
+The series are documented in server/observability/README.md; Prometheus calls
+the label "job" of pot_job_* exported_job, as targets have one of that name. The
+tests run every expression here against a real Prometheus and compare the files.
 """
 
 import json
@@ -15,8 +15,8 @@ OUT = pathlib.Path(__file__).resolve().parent / "dashboards"
 PROMETHEUS = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS = 24
 
-# What the server is at fault for; the client's mistakes, refusals under load and
-# deadlines are shown, but spend no error budget.
+# What the server is at fault for; the client's mistakes, refusals under load
+# and deadlines are shown, but spend no error budget.
 FAULTS = 'grpc_code=~"INTERNAL|UNKNOWN|DATA_LOSS|UNAVAILABLE"'
 # Of ErrorInfo: the server was too full.
 REFUSALS = '"QUEUE_FULL|QUEUED_TOKENS|KV_MEMORY|DEADLINE_INFEASIBLE"'
@@ -348,15 +348,16 @@ def training():
               Panel("Jobs by state",
                     [("sum by (state) (pot_jobs) > 0", "{{state}}")],
                     stacked=True),
-              Panel("Progress", [("pot_job_progress_ratio", "{{exported_job}}")],
-                    unit="percentunit", maximum=1),
+              Panel("Progress",
+                    [("pot_job_progress_ratio", "{{exported_job}}")], unit="percentunit", maximum=1),
               Panel("Time to the end of training",
                     [("pot_job_eta_seconds", "{{exported_job}}")], unit="s"),
               Panel("Loss on training text, running mean",
                     [("pot_job_train_loss", "{{exported_job}}")], unit="short",
                     minimum=None, description="Nats per token."),
               Panel("Perplexity on validation text",
-                    [("pot_job_val_perplexity", "{{exported_job}}")], minimum=None),
+                    [("pot_job_val_perplexity", "{{exported_job}}")],
+                    minimum=None),
               Panel("Training tokens per second",
                     [("pot_job_tokens_per_second", "{{exported_job}}")]),
           ]),

@@ -4,6 +4,7 @@
 Usage: compose_test.py --server POT_SERVER --trainer POT_TRAINER
 """
 
+import re
 import shutil
 import subprocess
 import unittest
@@ -89,6 +90,13 @@ class ComposeTest(unittest.TestCase):
                  if word.startswith("POT_SERVER_")]
     self.assertLess(2, len(variables))
     deploy_testing.check_server_variables(self, variables, "Dockerfile")
+
+  def test_the_image_is_built_of_all_sources(self):
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    folders = set(re.findall(r"add_subdirectory\((\w+)\)", cmake)) - {"tests"}
+    copied = set(re.findall(r"(?m)^COPY (\w+) \1$",
+                            (ROOT / "Dockerfile").read_text()))
+    self.assertEqual(folders | {"cmake"}, copied)
 
   def test_prometheus_asks_where_they_answer(self):
     config = yaml.safe_load(

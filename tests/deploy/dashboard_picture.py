@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Draws panels of the dashboards from real data: deploy/dashboards.png.
 
-A real Prometheus scrapes a real server and a trainer under load for a minute and
-a half, while a job trains, an alias moves and clients come and go; gnuplot then
+A real Prometheus scrapes a real server and a trainer under load for a minute
+and a half, while a job trains, an alias moves and clients come and go; gnuplot then
 draws what the panels' own queries return. It is not Grafana, which is in no
 Debian package: the data and the queries are the same, the looks are not.
 
@@ -28,11 +28,13 @@ import promql_test
 import qat_worker_test
 from pot_testing import PATIENCE
 from pot_testing import generate_request
+from pot_testing import pb
 
 PANELS = [
     ("slo", "Inference calls by code"), ("slo", "Time to first token"),
     ("slo", "Time between tokens"), ("engine", "Tokens per second"),
-    ("engine", "Tasks and sequences"), ("engine", "Duration of a step, p50 and p99"),
+    ("engine", "Tasks and sequences"),
+    ("engine", "Duration of a step, p50 and p99"),
     ("engine", "KV memory"), ("engine", "Cores used"),
     ("engine", "Generated tokens by version"), ("training", "Progress"),
     ("training", "Perplexity on validation text"),
@@ -42,23 +44,43 @@ SCALES = {"s": (1e3, "ms"), "bytes": (1 / (1 << 20), "MiB"),
           "percentunit": (100, "%")}
 # Concurrent streams, and for how many seconds.
 PHASES = [(1, 20), (4, 20), (16, 25), (4, 20), (0, 6)]
+CURVES = 6
 
 
-def generate(server, alias, seed):
-  model = pot_testing.ModelRef(name="characters", alias=alias)
-  request = generate_request(model, "ROMEO:\nBut soft, ", temperature=0.8,
-                             seed=seed, max_new_tokens=40, ignore_eos=True)
+def make_repository(directory):
+  """A model whose streams last, in two versions, and one to train."""
+  promql_test.make_repository(directory / "models")
+  pot_testing.make_long_model(directory / "long", seed=1)
+  for number in ("pot4", "twohot4"):
+    pot_testing.quantize(directory / "long", directory / "models", "long",
+                         "--format", number)
+
+
+def generate(server, seed):
+  model = pot_testing.ModelRef(name="long", alias="default")
+  request = generate_request(model, f"the power of {seed % 7} and the other",
+                             temperature=0.8, seed=seed, max_new_tokens=300,
+                             ignore_eos=True)
   call = pot_testing.stream(server, request)
   for i, _ in enumerate(call):
-    if seed % 29 == 0 and i > 10:
+    if seed % 13 == 0 and i > 40:
       call.cancel()
       return
+
+
+def move_alias(server, version):
+  server.models.LoadModel(pb.model.LoadModelRequest(
+      model=pot_testing.ModelRef(name="long", version=version)),
+                          timeout=PATIENCE)
+  server.models.SetAlias(pb.model.SetAliasRequest(
+      name="long", alias="default", version=version), timeout=PATIENCE)
 
 
 def run_load(server):
   """Streams as PHASES says, beside a job; returns when both are over."""
   load = promql_test.Load(server)
-  load.move_alias(1)
+  load.load_models()
+  move_alias(server, 1)
   stop = threading.Event()
   wanted = 0
   seeds = iter(range(10**9))
@@ -70,8 +92,8 @@ def run_load(server):
         continue
       try:
         seed = next(seeds)
-        generate(server, "default", seed)
-        if seed % 37 == 0:
+        generate(server, seed)
+        if seed % 11 == 0:
           load.mistakes()
       except grpc.RpcError:
         pass
@@ -83,9 +105,12 @@ def run_load(server):
       for number, (streams, seconds) in enumerate(PHASES):
         wanted = streams
         if number == 1:
-          job_id = load.submit_job(steps=400)
+          job_id = load.submit_job(
+              base=pot_testing.ModelRef(name="characters", version=1),
+              text=(expressions.DEPLOY / "sample.txt").read_text() * 4,
+              steps=300)
         if number in (1, 3):
-          load.move_alias(number // 2 + 2)
+          move_alias(server, 2 if number == 1 else 1)
         time.sleep(seconds)
       deadline = time.monotonic() + PATIENCE
       while not load.job_has_ended(job_id) and time.monotonic() < deadline:
@@ -114,22 +139,26 @@ def plot_of(prometheus, name, title, begin, end):
   panel = panel_of(name, title)
   unit = panel["fieldConfig"]["defaults"]["unit"]
   factor, suffix = SCALES.get(unit, (1, {"reqps": "1/s"}.get(unit, "")))
-  plots, blocks = [], []
+  curves = []
   for target in panel["targets"]:
     expression = target["expr"]
-    for variable, value in (*expressions.VARIABLES.items(),):
+    for variable, value in expressions.VARIABLES.items():
       expression = expression.replace(
           variable, "4s" if variable == "$__rate_interval" else value)
     for series in prometheus.query_range(expression, begin, end, 0.5):
-      points = [f"{at - begin} {float(value) * factor}"
+      points = [(round(at - begin, 1), float(f"{float(value) * factor:.4g}"))
                 for at, value in series["values"] if value != "NaN"]
-      if not points:
-        continue
-      block = f"$d{len(blocks)}"
-      blocks.append("\n".join([f"{block} << EOD", *points, "EOD"]))
-      legend = legend_of(target["legendFormat"], series["metric"])
-      plots.append(f"{block} using 1:2 with lines lw 1.6 title "
-                   f"{quoted(legend)}")
+      if points:
+        legend = legend_of(target["legendFormat"], series["metric"])
+        curves.append((max(value for _, value in points), legend,
+                       [f"{at} {value}" for at, value in points]))
+  # The highest, in the order of the panel.
+  highest = sorted(curves, reverse=True)[:CURVES]
+  curves = [curve for curve in curves if curve in highest]
+  blocks = ["\n".join([f"$d{i} << EOD", *points, "EOD"])
+            for i, (_, _, points) in enumerate(curves)]
+  plots = [f"$d{i} using 1:2 with lines lw 1.6 title {quoted(legend)}"
+           for i, (_, legend, _) in enumerate(curves)]
   label = f"{name}: {title}" + (f" [{suffix}]" if suffix else "")
   return "\n".join([*blocks, f"set title {quoted(label)}",
                     "plot " + ", ".join(plots or ["NaN notitle"])])
@@ -149,7 +178,7 @@ def events(prometheus, begin, end):
 def script_of(prometheus, begin, end, out):
   lines = [
       "set encoding utf8",
-      "set terminal pngcairo size 1560,1480 font 'DejaVu Sans,9' "
+      "set terminal pngcairo size 1320,1240 font 'DejaVu Sans,9' "
       "background '#ffffff'", f"set output {quoted(str(out))}",
       "set multiplot layout 4,3", "set grid lc '#e0e0e0'",
       "set key top left noenhanced samplen 1.5 font ',8'",
@@ -171,12 +200,13 @@ def main():
   out = pathlib.Path(arguments.get(
       "--out", deploy_testing.DEPLOY / "dashboards.png")).resolve()
   directory = pot_testing.temporary_directory()
-  promql_test.make_repository(directory / "models")
+  make_repository(directory)
   metrics, workers, trainer = (prometheus_testing.free_port()
                                for _ in range(3))
   with pot_testing.Server(
       directory / "models", "--metrics-listen", f"127.0.0.1:{metrics}",
-      "--worker-listen", f"127.0.0.1:{workers}") as server:
+      "--worker-listen", f"127.0.0.1:{workers}", "--kv-memory", "48MiB",
+      "--prefix-cache", "8MiB") as server:
     worker = qat_worker_test.Worker(workers, directory / "work",
                                     "--metrics-listen", f"127.0.0.1:{trainer}")
     try:

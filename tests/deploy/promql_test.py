@@ -63,14 +63,15 @@ class Load:
     self.server = server
     self.training = pb.training_grpc.TrainingServiceStub(server.channel)
 
-  def submit_job(self, steps=60):
-    data = TEXT.encode()
+  def submit_job(self, *, base=ModelRef(name="tiny", version=1), text=TEXT,
+                 steps=60):
+    data = text.encode()
     sha256 = hashlib.sha256(data).hexdigest()
     self.training.UploadDataset(iter([
         pb.training.UploadDatasetRequest(header=pb.training.DatasetHeader(
             name="text", sha256=sha256, size_bytes=len(data))),
         pb.training.UploadDatasetRequest(data=data)]), timeout=PATIENCE)
-    spec = pb.qat_job.QatJobSpec(base=ModelRef(name="tiny", version=1))
+    spec = pb.qat_job.QatJobSpec(base=base)
     spec.data.datasets.sha256.append(sha256)
     spec.quantization.format = "pot4"
     spec.schedule.steps = steps
@@ -108,12 +109,14 @@ class Load:
         timeout=PATIENCE):
       pass
 
-  def cancel_a_stream(self):
-    call = stream(self.server, generate_request(
-        "tiny", "the other", ignore_eos=True, max_new_tokens=200,
-        temperature=0.9, n=8))
-    next(call)
-    call.cancel()
+  def cancel_streams(self):
+    """Some in time, at least: there is more to come after the first chunk."""
+    for _ in range(4):
+      call = stream(self.server, generate_request(
+          "characters", "ROMEO:", ignore_eos=True, max_new_tokens=50,
+          temperature=0.9, n=16))
+      next(call)
+      call.cancel()
 
   def mistakes(self):
     """Codes of calls that no server should take."""
@@ -124,9 +127,15 @@ class Load:
         refused(lambda: inference.Generate(
             generate_request("nobody", "a"), timeout=PATIENCE)),
         refused(lambda: inference.Generate(
-            generate_request("tiny", "the other", ignore_eos=True, n=16,
-                             max_new_tokens=200), timeout=0.001)),
+            generate_request("characters", "ROMEO:", n=16, max_new_tokens=50),
+            timeout=0.005)),
     ]
+
+  def load_models(self):
+    for name, version in (("tiny", 1), ("characters", 1), ("characters", 2),
+                          ("characters", 3)):
+      self.server.models.LoadModel(pb.model.LoadModelRequest(
+          model=ModelRef(name=name, version=version)), timeout=PATIENCE)
 
   def move_alias(self, version):
     self.server.models.SetAlias(pb.model.SetAliasRequest(
@@ -205,13 +214,14 @@ class PromqlTest(unittest.TestCase):
 
   def load(self, server, prometheus):
     load = Load(server)
+    load.load_models()
     load.move_alias(1)
     job_id = load.submit_job()
     # Rates need points before and after: everything happens twice.
     for version in (2, 3):
       load.generate()
       load.perplexity()
-      load.cancel_a_stream()
+      load.cancel_streams()
       codes = load.mistakes()
       self.assertEqual(["INVALID_ARGUMENT", "NOT_FOUND"], codes[:2])
       load.move_alias(version)

@@ -100,7 +100,7 @@ class Prometheus:
     return self.log_path.read_text(errors="replace")[-4000:]
 
   def get(self, path, **parameters):
-    """The `data` of an answer of the HTTP API; AssertionError with its error."""
+    """An answer's `data`, by the HTTP API; AssertionError with its error."""
     url = (f"http://{self.address}/api/v1/{path}?"
            + urllib.parse.urlencode(parameters, doseq=True))
     try:
