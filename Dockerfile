@@ -16,7 +16,9 @@ COPY transport transport
 COPY server server
 COPY trainer trainer
 COPY client client
-RUN cmake --preset release -DPOT_BUILD_TESTS=OFF \
+# What was compiled before is kept between builds.
+RUN --mount=type=cache,target=/root/.cache/ccache \
+    cmake --preset release -DPOT_BUILD_TESTS=OFF \
       -DCMAKE_INSTALL_PREFIX=/opt/pot \
  && cmake --build --preset release \
  && cmake --install build/release --strip
