@@ -52,7 +52,7 @@ ENV POT_SERVER_REPOSITORY=/var/lib/pot/models \
 VOLUME /var/lib/pot/models
 EXPOSE 8500 8501
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
-  CMD ["pot-client", "--server", "127.0.0.1:8500", "--timeout", "2s", "health"]
+  CMD ["pot-client", "--timeout", "2s", "health"]
 ENTRYPOINT ["pot-server"]
 
 FROM runtime AS trainer

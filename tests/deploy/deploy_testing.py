@@ -23,10 +23,15 @@ def seconds(text):
   return sum(int(number) * SECONDS[unit] for number, unit in parts)
 
 
+def skip(message):
+  """Skips the test, and says so where tests/run looks for it."""
+  print(f"SKIPPED: {message}", file=sys.stderr)
+  raise unittest.SkipTest(message)
+
+
 def require(program, what):
-  """Skips the test loudly when a program is not installed."""
   if shutil.which(program) is None:
-    raise unittest.SkipTest(f"SKIPPED: no {program}: {what} is not checked")
+    skip(f"no {program}: {what} is not checked")
 
 
 def run(*command, stdin=None, cwd=None):

@@ -64,7 +64,7 @@ class Load:
     self.training = pb.training_grpc.TrainingServiceStub(server.channel)
 
   def submit_job(self, *, base=ModelRef(name="tiny", version=1), text=TEXT,
-                 steps=60):
+                 steps=36):
     data = text.encode()
     sha256 = hashlib.sha256(data).hexdigest()
     self.training.UploadDataset(iter([

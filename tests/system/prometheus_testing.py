@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import unittest
 import urllib.error
@@ -20,8 +21,9 @@ def require(*names):
   """Skips the test loudly when a program is not installed."""
   for name in names:
     if shutil.which(name) is None:
-      raise unittest.SkipTest(
-          f"SKIPPED: no {name}: deploy/install-deps test installs it")
+      message = f"no {name}: deploy/install-deps test installs it"
+      print(f"SKIPPED: {message}", file=sys.stderr)
+      raise unittest.SkipTest(message)
 
 
 def free_port():
