@@ -136,6 +136,7 @@ void AddAllCommands(CLI::App* app, CommonFlags* flags,
   AddModelsCommand(app, selected);
   AddSubmitQatCommand(app, selected);
   AddJobsCommand(app, selected);
+  AddBenchCommand(app, selected);
   AddHealthCommand(app, selected);
   AddCompletionCommand(app, selected);
   for (CLI::App* command :

@@ -9,30 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "client/job_spec_report.h"
 #include "client/model_report.h"
-#include "client/text_format.h"
 
 namespace pot {
 namespace {
 
 constexpr size_t kMaxPoints = 2000;
-
-// A string of gnuplot's in single quotes, within which only the quote itself
-// means anything.
-std::string Quoted(const std::string& text) {
-  return absl::StrCat("'", absl::StrReplaceAll(Printable(text), {{"'", "''"}}),
-                      "'");
-}
-
-std::string Terminal(PlotFormat format) {
-  return absl::StrCat("set terminal ",
-                      format == PlotFormat::kSvg
-                          ? "svg size 1200,720 dynamic font 'DejaVu Sans,15'"
-                          : "pngcairo size 1200,720 font 'DejaVu Sans,11'",
-                      " background '#ffffff' enhanced\n");
-}
 
 std::string Title(const v1::QatJob& job) {
   std::string title =
@@ -145,12 +128,9 @@ std::string MakePlotScript(const v1::QatJob& job, const JobCurves& curves,
   const int exponent = RateExponent(peak_rate);
   const double rate_unit = std::pow(10.0, exponent);
   const double rate_limit = peak_rate > 0 ? 1.1 * peak_rate / rate_unit : 1;
-  std::string script = absl::StrCat(
-      "set encoding utf8\n", Terminal(format), "set title ", Quoted(Title(job)),
-      // Size and weight of the terminal's font.
-      format == PlotFormat::kSvg ? " noenhanced font ':Bold,18'\n"
-                                 : " noenhanced font ':Bold,13'\n",
-      Axes(curves, exponent, rate_limit));
+  std::string script =
+      absl::StrCat(PlotTerminal(format), "set title ", PlotQuoted(Title(job)),
+                   PlotTitleFont(format), Axes(curves, exponent, rate_limit));
   std::vector<std::string> plots;
   if (!curves.training().empty()) {
     absl::StrAppend(

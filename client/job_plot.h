@@ -4,11 +4,10 @@
 #include <string>
 
 #include "client/job_curves.h"
+#include "client/plot_file.h"
 #include "pot/v1/qat_job.pb.h"
 
 namespace pot {
-
-enum class PlotFormat { kSvg, kPng };
 
 // A gnuplot script that draws the curves to its standard output: training loss
 // with its smoothed form, validation nats with standard errors and the best one

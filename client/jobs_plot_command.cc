@@ -1,32 +1,20 @@
-#include <cerrno>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "client/gnuplot.h"
 #include "client/job_calls.h"
 #include "client/job_curves.h"
 #include "client/job_plot.h"
 #include "client/jobs_commands.h"
+#include "client/plot_file.h"
 #include "client/progress_bar.h"
 #include "client/text_format.h"
-#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/grpcpp.h"
 
 namespace pot {
 namespace {
-
-absl::StatusOr<PlotFormat> FormatOf(const std::string& path) {
-  if (absl::EndsWithIgnoreCase(path, ".svg")) return PlotFormat::kSvg;
-  if (absl::EndsWithIgnoreCase(path, ".png")) return PlotFormat::kPng;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--out ", Quote(path), " is not the name of an .svg or a .png file"));
-}
 
 // The curves of the job's events up to now.
 absl::StatusOr<JobCurves> ReadCurves(Session* session, const v1::QatJob& job) {
@@ -51,35 +39,20 @@ absl::StatusOr<JobCurves> ReadCurves(Session* session, const v1::QatJob& job) {
   return curves;
 }
 
-// Writes beside `path` and renames, so that a figure is there whole or not at
-// all.
-absl::Status Replace(const std::string& path, const std::string& contents) {
-  const std::string part = absl::StrCat(path, ".part");
-  absl::Status status = WriteFile(part, contents);
-  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0) {
-    status = absl::InvalidArgumentError(absl::StrCat(
-        "cannot write ", Printable(path), ": ", std::strerror(errno)));
-  }
-  if (!status.ok()) std::remove(part.c_str());
-  return status;
-}
-
 absl::Status Plot(Session* session, const std::string& job_id,
                   const std::string& path) {
   if (path.empty()) {
     return absl::InvalidArgumentError(
         "no file to draw into: --out FILE.svg or --out FILE.png");
   }
-  POT_ASSIGN_OR_RETURN(const PlotFormat format, FormatOf(path));
+  POT_ASSIGN_OR_RETURN(const PlotFormat format, PlotFormatOf("--out", path));
   POT_ASSIGN_OR_RETURN(const v1::QatJob job, GetJob(session, job_id));
   POT_ASSIGN_OR_RETURN(const JobCurves curves, ReadCurves(session, job));
   if (curves.training().empty() && curves.validation().empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("job ", Printable(job_id), " has measured nothing yet"));
   }
-  POT_ASSIGN_OR_RETURN(const std::string figure,
-                       RunGnuplot(MakePlotScript(job, curves, format)));
-  POT_RETURN_IF_ERROR(Replace(path, figure));
+  POT_RETURN_IF_ERROR(DrawPlot(MakePlotScript(job, curves, format), path));
   session->console().WriteError(
       absl::StrCat(Printable(path), ": ", curves.training().size(),
                    " measurements of training, ", curves.validation().size(),

@@ -17,6 +17,11 @@
 namespace pot {
 namespace {
 
+double SecondsOf(const google::rpc::RetryInfo& retry) {
+  return static_cast<double>(retry.retry_delay().seconds()) +
+         1e-9 * retry.retry_delay().nanos();
+}
+
 void AddDetail(const google::protobuf::Any& detail, absl::string_view message,
                std::vector<std::string>* parts) {
   google::rpc::ErrorInfo info;
@@ -38,13 +43,27 @@ void AddDetail(const google::protobuf::Any& detail, absl::string_view message,
       }
     }
   } else if (detail.UnpackTo(&retry)) {
-    parts->push_back(absl::StrFormat(
-        "retry after %g s", static_cast<double>(retry.retry_delay().seconds()) +
-                                1e-9 * retry.retry_delay().nanos()));
+    parts->push_back(absl::StrFormat("retry after %g s", SecondsOf(retry)));
   }
 }
 
 }  // namespace
+
+RpcErrorInfo ErrorInfoOf(const grpc::Status& status) {
+  RpcErrorInfo result;
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return result;
+  for (const auto& detail : details.details()) {
+    google::rpc::ErrorInfo info;
+    google::rpc::RetryInfo retry;
+    if (detail.UnpackTo(&info)) {
+      result.reason = info.reason();
+    } else if (detail.UnpackTo(&retry)) {
+      result.retry_seconds = SecondsOf(retry);
+    }
+  }
+  return result;
+}
 
 absl::Status FromGrpcStatus(const grpc::Status& status,
                             absl::string_view server) {

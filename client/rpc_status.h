@@ -1,6 +1,9 @@
 #ifndef POT_CLIENT_RPC_STATUS_H_
 #define POT_CLIENT_RPC_STATUS_H_
 
+#include <optional>
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
@@ -9,6 +12,13 @@ class Status;
 }
 
 namespace pot {
+
+// What google.rpc details tell a program.
+struct RpcErrorInfo {
+  std::string reason;                   // empty: not told
+  std::optional<double> retry_seconds;  // of RetryInfo
+};
+RpcErrorInfo ErrorInfoOf(const grpc::Status& status);
 
 // The status of a call to `server` with its google.rpc details folded into the
 // message, which is one printable line:

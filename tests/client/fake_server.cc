@@ -31,6 +31,7 @@ v1::ModelVersion TinyVersion(int64_t number) {
   version.set_fp32_bytes(1000);
   version.set_parameters(250);
   version.mutable_config()->set_positions(64);
+  version.mutable_config()->set_vocabulary(65);
   if (number == 1) {
     version.mutable_quantization()->set_format("f32");
     version.set_resident_bytes(1000);
@@ -92,23 +93,28 @@ grpc::Status FakeInference::Generate(grpc::ServerContext*,
 grpc::Status FakeInference::GenerateStream(
     grpc::ServerContext* context, const v1::GenerateStreamRequest* request,
     grpc::ServerWriter<v1::GenerateStreamResponse>* writer) {
-  generated = request->request();
-  prompts.push_back(generated.text());
+  const v1::GenerateRequest asked = request->request();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    generated = asked;
+    prompts.push_back(asked.text());
+  }
+  if (!stream_error.ok()) return stream_error;
   v1::GenerateStreamResponse event;
   event.mutable_chunk()->set_text("Hel");
   writer->Write(event);
-  if (generated.text() == "fail") {
+  if (asked.text() == "fail") {
     return DetailedError(grpc::StatusCode::DATA_LOSS, "not finite",
                          "NON_FINITE_LOGITS", "");
   }
-  while (generated.text() == "forever" && !context->IsCancelled()) {
+  while (asked.text() == "forever" && !context->IsCancelled()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   if (context->IsCancelled()) {
     cancelled = true;
     return grpc::Status::CANCELLED;
   }
-  if (generated.sampling().n() > 1) {
+  if (asked.sampling().n() > 1) {
     event.mutable_chunk()->set_index(1);
     event.mutable_chunk()->set_text("World");
     writer->Write(event);
@@ -118,7 +124,7 @@ grpc::Status FakeInference::GenerateStream(
   event.mutable_chunk()->set_finish_reason(v1::FINISH_REASON_LENGTH);
   writer->Write(event);
   FillSummary(event.mutable_summary());
-  if (generated.output().receipt() && receipt.has_value()) {
+  if (asked.output().receipt() && receipt.has_value()) {
     *event.mutable_summary()->mutable_receipt() = *receipt;
   }
   writer->Write(event);

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,8 +60,14 @@ class FakeInference final : public v1::InferenceService::Service {
   // Calls to fail with UNAVAILABLE before answering one.
   int unavailable_calls = 0;
   grpc::Status error;
+  // Of every GenerateStream.
+  grpc::Status stream_error;
   // For those who ask for one.
   std::optional<v1::ReplayReceipt> receipt;
+
+ private:
+  // GenerateStream runs several at a time.
+  std::mutex mutex_;
 };
 
 class FakeModels final : public v1::ModelService::Service {
