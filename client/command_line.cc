@@ -24,6 +24,7 @@ constexpr char kFooter[] =
     "  generate --top-k      POT_GENERATE_TOP_K     top-k = ... in [generate]\n"
     "  models import --load  POT_MODELS_IMPORT_LOAD load = true in "
     "[models.import]\n"
+    "A token can also be in POT_TOKEN.\n"
     "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 unavailable,\n"
     "5 deadline, 6 exhausted, 7 authorization, 8 precondition, 9 job failed,\n"
     "10 job cancelled, 11 job's gate not passed, 130 interrupted.";
@@ -84,6 +85,10 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error,
   return kExitUsage;
 }
 
+bool IsLocalCommand(const CLI::App& app) {
+  return app.got_subcommand("completion") || app.got_subcommand("tokens");
+}
+
 int Run(const std::vector<std::string>& arguments,
         const ClientEnvironment& environment) {
   Console* const console = environment.console;
@@ -100,12 +105,15 @@ int Run(const std::vector<std::string>& arguments,
       return ReportParseError(app, error, console);
     }
     status = ApplyFlagSources(&app, environment.get_environment);
+    flags.security.token = environment.get_environment("POT_TOKEN").value_or("");
   }
   int exit_code = kExitOk;
   if (status.ok()) {
     Session session(flags, console, environment.interrupter, environment.now,
                     IsUtf8Locale(environment.get_environment));
-    status = selected(&session);
+    // What needs no server must not fail for how it would be reached.
+    if (!IsLocalCommand(app)) status = session.LoadSecurity();
+    if (status.ok()) status = selected(&session);
     exit_code = session.exit_code();
   }
   if (console->out_closed()) return kExitOk;
@@ -138,6 +146,7 @@ void AddAllCommands(CLI::App* app, CommonFlags* flags,
   AddJobsCommand(app, selected);
   AddBenchCommand(app, selected);
   AddHealthCommand(app, selected);
+  AddTokensCommand(app, selected);
   AddCompletionCommand(app, selected);
   for (CLI::App* command :
        app->get_subcommands([](const CLI::App*) { return true; })) {

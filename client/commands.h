@@ -26,6 +26,7 @@ void AddSubmitQatCommand(CLI::App* app, CommandFunction* selected);
 void AddJobsCommand(CLI::App* app, CommandFunction* selected);
 void AddBenchCommand(CLI::App* app, CommandFunction* selected);
 void AddHealthCommand(CLI::App* app, CommandFunction* selected);
+void AddTokensCommand(CLI::App* app, CommandFunction* selected);
 // Writes scripts for all commands of `app`, so it comes last.
 void AddCompletionCommand(CLI::App* app, CommandFunction* selected);
 

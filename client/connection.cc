@@ -2,10 +2,9 @@
 
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/string_view.h"
 #include "client/rpc_status.h"
 #include "grpcpp/grpcpp.h"
+#include "transport/server_address.h"
 
 namespace pot {
 namespace {
@@ -47,14 +46,6 @@ constexpr char kServiceConfig[] = R"({
   }]
 })";
 
-bool IsLocal(absl::string_view server) {
-  for (const absl::string_view prefix :
-       {"127.", "localhost:", "[::1]", "unix:"}) {
-    if (absl::StartsWith(server, prefix)) return true;
-  }
-  return false;
-}
-
 grpc::ChannelArguments MakeArguments(const std::string& server) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
@@ -63,27 +54,28 @@ grpc::ChannelArguments MakeArguments(const std::string& server) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // $http_proxy is not meant for this machine.
-  if (IsLocal(server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  if (IsLocalServer(server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return arguments;
 }
 
 }  // namespace
 
 Connection::Connection(std::string server, absl::Duration timeout,
-                       Interrupter* interrupter)
-    : server_(std::move(server)), timeout_(timeout), interrupter_(interrupter) {
+                       Interrupter* interrupter, ChannelSecurity security)
+    : server_(std::move(server)),
+      timeout_(timeout),
+      interrupter_(interrupter),
+      security_(std::move(security)) {
   grpc::ChannelArguments arguments = MakeArguments(server_);
   arguments.SetServiceConfigJSON(kServiceConfig);
-  channel_ = grpc::CreateCustomChannel(
-      server_, grpc::InsecureChannelCredentials(), arguments);
+  channel_ = CreateSecureChannel(server_, security_, arguments);
 }
 
 std::shared_ptr<grpc::Channel> Connection::NewPlainChannel() const {
   grpc::ChannelArguments arguments = MakeArguments(server_);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(),
-                                   arguments);
+  return CreateSecureChannel(server_, security_, arguments);
 }
 
 Call::Call(const Connection& connection)

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/interrupter.h"
+#include "transport/channel_security.h"
 
 namespace grpc {
 class Channel;
@@ -23,7 +24,7 @@ class Connection {
  public:
   // `timeout` is that of each call. Borrows `interrupter`.
   Connection(std::string server, absl::Duration timeout,
-             Interrupter* interrupter);
+             Interrupter* interrupter, ChannelSecurity security);
 
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   // A transport connection of its own, on which no call is tried again: for
@@ -37,6 +38,7 @@ class Connection {
   const std::string server_;
   const absl::Duration timeout_;
   Interrupter* const interrupter_;
+  const ChannelSecurity security_;
   std::shared_ptr<grpc::Channel> channel_;
 };
 

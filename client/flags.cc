@@ -16,6 +16,21 @@ void ThrowUnlessOk(const std::string& name, const absl::Status& status) {
   }
 }
 
+void AddSecurityFlags(CLI::App* app, ChannelSecurityFlags* flags) {
+  app->add_flag("--tls", flags->tls, "Encrypt, and check the server");
+  app->add_option("--tls-ca", flags->tls_ca,
+                  "PEM file of the authorities to trust [the system's]")
+      ->type_name("FILE");
+  app->add_option("--tls-cert", flags->tls_cert,
+                  "PEM file of your certificate, if the server asks for one")
+      ->type_name("FILE");
+  app->add_option("--tls-key", flags->tls_key, "PEM file of its private key")
+      ->type_name("FILE");
+  app->add_option("--token-file", flags->token_file,
+                  "File with your token [$POT_TOKEN]")
+      ->type_name("FILE");
+}
+
 }  // namespace
 
 CLI::Option* AddParsedFlag(
@@ -75,6 +90,7 @@ void AddCommonFlags(CLI::App* app, CommonFlags* flags) {
       ->type_name("FILE");
   app->add_flag("-v,--verbose", flags->verbose,
                 "Statistics also when standard error is no terminal");
+  AddSecurityFlags(app, &flags->security);
 }
 
 void AddModelFlag(CLI::App* app, std::string* model) {

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "client/text_format.h"
 #include "engine/base/status_macros.h"
+#include "transport/channel_security.h"
 
 namespace pot {
 
@@ -28,6 +29,7 @@ struct CommonFlags {
   // A file with values for flags. Empty: none.
   std::string config;
   bool verbose = false;
+  ChannelSecurityFlags security;
 };
 
 void AddCommonFlags(CLI::App* app, CommonFlags* flags);

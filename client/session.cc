@@ -30,10 +30,16 @@ Session::Session(CommonFlags flags, Console* console, Interrupter* interrupter,
       now_(std::move(now)),
       utf8_locale_(utf8_locale) {}
 
+absl::Status Session::LoadSecurity() {
+  POT_ASSIGN_OR_RETURN(security_,
+                       LoadChannelSecurity(flags_.security, flags_.server));
+  return absl::OkStatus();
+}
+
 Connection& Session::connection() {
   if (connection_ == nullptr) {
     connection_ = std::make_unique<Connection>(flags_.server, flags_.timeout,
-                                               interrupter_);
+                                               interrupter_, security_);
   }
   return *connection_;
 }

@@ -37,6 +37,8 @@ class Session {
   // Of a command that ran without an error; kExitOk unless set.
   int exit_code() const { return exit_code_; }
   void set_exit_code(int exit_code) { exit_code_ = exit_code; }
+  // Reads what --tls-.. and --token-file name; before connection().
+  absl::Status LoadSecurity();
   // Made at the first use.
   Connection& connection();
 
@@ -53,6 +55,7 @@ class Session {
   const std::function<absl::Time()> now_;
   const bool utf8_locale_;
   int exit_code_ = kExitOk;
+  ChannelSecurity security_;
   std::unique_ptr<Connection> connection_;
 };
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "client/command_line.h"
 #include "client/completion.h"
@@ -17,11 +18,16 @@
 #include "gtest/gtest.h"
 #include "tests/client/client_testing.h"
 #include "tests/client/fake_server.h"
+#include "transport/channel_security.h"
+#include "transport/server_address.h"
+#include "transport/token.h"
 
 namespace pot {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class ScratchFile {
@@ -240,6 +246,63 @@ TEST(CompletionTest, OtherShellsParseTheirScripts) {
     }
     const std::string script = RunPotClient({"completion", shell}).out;
     EXPECT_EQ(RunShell(shell + " -n", script), "") << shell;
+  }
+}
+
+TEST(ServerAddressTest, OnlyWhatIsSurelyThisMachineIs) {
+  for (const char* const server :
+       {"localhost:1", "LOCALHOST:1", "127.0.0.1:8500", "127.1.2.3:1",
+        "[::1]:8500", "unix:/run/pot", "localhost"}) {
+    EXPECT_TRUE(IsLocalServer(server)) << server;
+  }
+  for (const char* const server :
+       {"127.example.com:1", "localhost.example.com:1", "localhost@evil:1",
+        "10.0.0.1:1", "128.0.0.1:1", "[::2]:1", "[::1", "[::ffff:8.8.8.8]:1",
+        "dns:///localhost:1", "ipv4:127.0.0.1:1", "0.0.0.0:1", ""}) {
+    EXPECT_FALSE(IsLocalServer(server)) << server;
+  }
+}
+
+TEST(ChannelSecurityTest, ATokenNeedsTlsOrThisMachine) {
+  ChannelSecurityFlags flags;
+  flags.token = "secret";
+  EXPECT_TRUE(LoadChannelSecurity(flags, "127.0.0.1:1").ok());
+  const auto refused = LoadChannelSecurity(flags, "example.com:1");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()),
+              AllOf(HasSubstr("unencrypted"), Not(HasSubstr("secret"))));
+  flags.tls = true;
+  const auto secure = LoadChannelSecurity(flags, "example.com:1");
+  ASSERT_TRUE(secure.ok()) << secure.status();
+  EXPECT_EQ(secure->token, "secret");
+  flags.token = "two words";
+  EXPECT_FALSE(LoadChannelSecurity(flags, "example.com:1").ok());
+  flags.token = "new\nline";
+  EXPECT_FALSE(LoadChannelSecurity(flags, "127.0.0.1:1").ok());
+}
+
+TEST(TokenTest, NewTokensAreLongDifferentAndReadable) {
+  const std::string token = NewToken();
+  EXPECT_EQ(token.size(), 4u + 43u);  // 256 bits, 6 a character
+  EXPECT_THAT(token, StartsWith("pot_"));
+  EXPECT_NE(token, NewToken());
+  EXPECT_TRUE(CheckToken(token).ok());
+  // FIPS 180-4's example.
+  EXPECT_EQ(TokenDigestText("abc"),
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2"
+            "0015ad");
+}
+
+TEST(TokenTest, TheCommandRefusesNamesAndScopesThatNoServerTakes) {
+  for (const auto& [name, scopes] :
+       {std::pair("a b", "infer"), std::pair("", "infer"),
+        std::pair("a", "root"), std::pair("a", "infer,infer"),
+        std::pair("a", "")}) {
+    EXPECT_EQ(
+        RunPotClient({"tokens", "new", "--name", name, "--scopes", scopes})
+            .exit_code,
+        2)
+        << name << " " << scopes;
   }
 }
 
