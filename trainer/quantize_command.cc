@@ -6,11 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/thread_pool.h"
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/quantize_model.h"
 #include "engine/loaded_model.h"
+#include "trainer/calibrated_quantization.h"
 #include "trainer/commands.h"
 #include "trainer/progress_bar.h"
 #include "trainer/quantize_flags.h"
@@ -18,8 +20,11 @@
 namespace pot {
 namespace {
 
+constexpr char kGptq[] = "gptq";
+
 struct Flags {
   QuantizeFlags quantize;
+  CalibrationFlags calibration;
   std::string from;
   std::string out;
   int64_t version = 0;
@@ -47,6 +52,13 @@ void PrintReport(const QuantizeModelReport& report) {
       report.bits_per_weight);
 }
 
+absl::Status CheckCalibration(const Flags& flags, bool wanted) {
+  if (wanted || flags.calibration.texts.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--calibration is for --method ", kGptq, ", not ",
+                   Quote(flags.quantize.method)));
+}
+
 absl::Status Run(const Flags& flags) {
   POT_ASSIGN_OR_RETURN(const ModelPath out, ParseModelPath(flags.out));
   if (flags.version < 0) {
@@ -55,8 +67,23 @@ absl::Status Run(const Flags& flags) {
   }
 
   std::optional<QuantizeModelOptions> options;
+  const bool gptq =
+      flags.quantize.method == kGptq && flags.quantize.format != kFloatFormat;
+  POT_RETURN_IF_ERROR(CheckCalibration(flags, gptq));
   if (flags.quantize.format != kFloatFormat) {
-    POT_ASSIGN_OR_RETURN(options, ParseQuantizeFlags(flags.quantize));
+    QuantizeFlags rounding = flags.quantize;
+    // It rounds to nearest, as rtn does.
+    if (gptq || rounding.method == "rtn") rounding.method = "nearest";
+    POT_ASSIGN_OR_RETURN(options, ParseQuantizeFlags(rounding));
+  }
+  GptqModelResult calibrated;
+  if (gptq) {
+    POT_ASSIGN_OR_RETURN(
+        calibrated,
+        QuantizeByGptq(flags.from, flags.calibration, *options, flags.threads));
+    options->quantizer = kGptq;
+    options->matrices = &calibrated.matrices;
+    options->floats = &calibrated.floats;
   }
   POT_ASSIGN_OR_RETURN(std::unique_ptr<VersionStore> store,
                        VersionStore::Open(out.root));
@@ -77,6 +104,12 @@ absl::Status Run(const Flags& flags) {
       const int64_t version,
       store->Commit(std::move(staged), flags.version, kEngineVersion));
   if (report.has_value()) PrintReport(*report);
+  if (gptq && calibrated.largest_damping > flags.calibration.gptq.damping) {
+    absl::FPrintF(stderr,
+                  "pot-trainer: a Hessian needed a damping of %g instead of "
+                  "%g\n",
+                  calibrated.largest_damping, flags.calibration.gptq.damping);
+  }
   absl::PrintF("wrote %s\n", store->VersionDirectory(out.name, version));
   return absl::OkStatus();
 }
@@ -100,6 +133,11 @@ void AddQuantizeCommand(CLI::App* app, absl::Status* result) {
       ->add_option("--out", flags->out, "REPO/NAME: model repository and model")
       ->required();
   AddQuantizeFlags(command, &flags->quantize);
+  command->get_option("--method")
+      ->description(
+          "nearest (or rtn): searched scale; paper: the papers' arithmetic; "
+          "gptq: makes up for each rounding in the weights after it");
+  AddCalibrationFlags(command, &flags->calibration);
   command
       ->add_option("--version", flags->version,
                    "Version number to publish; 0: the next free one")

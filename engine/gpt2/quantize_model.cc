@@ -87,7 +87,31 @@ absl::StatusOr<PotMatrix> QuantizeTensor(const std::vector<float>& weights,
   return matrix;
 }
 
+// nullptr when there is none.
+template <typename Map>
+const typename Map::mapped_type* FindIn(const Map* map,
+                                        const std::string& name) {
+  if (map == nullptr) return nullptr;
+  const auto found = map->find(name);
+  return found == map->end() ? nullptr : &found->second;
+}
+
+absl::StatusOr<PotMatrix> UseQuantized(const PotMatrix& matrix,
+                                       const TensorSpec& tensor,
+                                       const QuantizeOptions& options,
+                                       const Advance& advance) {
+  if (matrix.rows() != tensor.rows() || matrix.cols() != tensor.cols() ||
+      matrix.format().name != options.format->name ||
+      matrix.granularity() != options.granularity) {
+    return absl::InternalError(
+        "what was quantized has another shape or format");
+  }
+  POT_RETURN_IF_ERROR(advance(tensor.num_elements()));
+  return matrix;
+}
+
 std::string QuantizerName(const QuantizeModelOptions& options) {
+  if (!options.quantizer.empty()) return options.quantizer;
   const absl::string_view layers = QuantizeModeName(options.layers.mode);
   const absl::string_view embedding = QuantizeModeName(options.embedding.mode);
   return layers == embedding ? std::string(layers)
@@ -121,6 +145,14 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
     if (!tensor.quantized()) {
       const bool half = tensor.kind == TensorKind::kPositionEmbedding &&
                         options.half_positions;
+      if (const auto* given = FindIn(options.floats, tensor.name)) {
+        if (given->size() != values.size()) {
+          return absl::InternalError(
+              absl::StrCat(tensor.name, ": ", given->size(),
+                           " values are given for ", values.size()));
+        }
+        values = *given;
+      }
       report.other_bytes += values.size() * (half ? 2 : 4);
       writer->AddFloats(tensor.name, tensor.shape, std::move(values), half);
       continue;
@@ -131,9 +163,13 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
       Transpose(values.data(), tensor.cols(), tensor.rows(), transposed.data());
       values = std::move(transposed);
     }
-    absl::StatusOr<PotMatrix> matrix = QuantizeTensor(
-        values, tensor, is_layer ? options.layers : options.embedding, pool,
-        advance);
+    const QuantizeOptions& quantize =
+        is_layer ? options.layers : options.embedding;
+    const PotMatrix* const given = FindIn(options.matrices, tensor.name);
+    absl::StatusOr<PotMatrix> matrix =
+        given == nullptr
+            ? QuantizeTensor(values, tensor, quantize, pool, advance)
+            : UseQuantized(*given, tensor, quantize, advance);
     if (!matrix.ok()) {
       return absl::Status(
           matrix.status().code(),

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +23,12 @@ struct QuantizeModelOptions {
   bool half_positions = true;
   // Asked after every progress; true ends the work as CANCELLED. May be empty.
   std::function<bool()> cancelled;
+  // What was quantized elsewhere, with the formats and granularities above, and
+  // floats that take the place of the model's, by the tensor's name.
+  // `quantizer` says how, for the file's provenance; empty: by this.
+  const std::map<std::string, PotMatrix>* matrices = nullptr;
+  const std::map<std::string, std::vector<float>>* floats = nullptr;
+  std::string quantizer;
 };
 
 struct QuantizeModelReport {

@@ -37,7 +37,7 @@ absl::Span<const T> Trunk<T>::Forward(
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     LayerState& state = layers_[pass.training ? layer : 0];
     std::copy_n(x_.begin(), rows * C, state.x.begin());
-    LayerForward(parameters.layers[layer], pass, layer, &state);
+    LayerForward(parameters.layers[layer], pass, layer, nullptr, &state);
   }
   LayerNormForward(x_.data(), rows, C, parameters.lnf_gain, parameters.lnf_bias,
                    config_.layer_norm_epsilon, hidden_.data(), mean_.data(),
@@ -47,9 +47,21 @@ absl::Span<const T> Trunk<T>::Forward(
 }
 
 template <typename T>
-void Trunk<T>::LayerForward(const LayerParameters<const T>& p,
+void Trunk<T>::RunLayer(const LayerParameters<const T>& parameters,
+                        const TrunkPass& pass, int64_t layer,
+                        const InputObserver& observe, T* x) {
+  const int64_t count = pass.rows() * config_.n_embd;
+  Resize(pass);
+  std::copy_n(x, count, layers_[0].x.begin());
+  if (LayerForward(parameters, pass, layer, observe, &layers_[0])) {
+    std::copy_n(x_.begin(), count, x);
+  }
+}
+
+template <typename T>
+bool Trunk<T>::LayerForward(const LayerParameters<const T>& p,
                             const TrunkPass& pass, int64_t layer,
-                            LayerState* s) {
+                            const InputObserver& observe, LayerState* s) {
   const int64_t B = pass.sequences, T_ = pass.context, rows = pass.rows();
   const int64_t C = config_.n_embd, I = config_.n_inner;
   const int64_t H = config_.n_head, D = config_.head_size();
@@ -58,14 +70,19 @@ void Trunk<T>::LayerForward(const LayerParameters<const T>& p,
   // x_mid = x + proj(attention(ln1(x)))
   LayerNormForward(s->x.data(), rows, C, p.ln1_gain, p.ln1_bias, epsilon,
                    s->ln1.data(), s->mean1.data(), s->rstd1.data());
-  Quantize(4 * layer, pass, C, &s->ln1, &s->inside[0]);
+  if (!QuantizeInputs(layer, 0, pass, C, &s->ln1, &s->inside[0], observe)) {
+    return false;
+  }
   LinearForward(s->ln1.data(), p.attn_w, p.attn_b, rows, C, 3 * C,
                 wide_.data());
   SplitHeads(wide_.data(), B, T_, H, D, s->q.data(), s->k.data(), s->v.data());
   attention_.Forward(ShapeOfAttention(pass, layer), s->q.data(), s->k.data(),
                      s->v.data(), narrow_.data());
   MergeHeads(narrow_.data(), B, T_, H, D, s->attention.data());
-  Quantize(4 * layer + 1, pass, C, &s->attention, &s->inside[1]);
+  if (!QuantizeInputs(layer, 1, pass, C, &s->attention, &s->inside[1],
+                      observe)) {
+    return false;
+  }
   LinearForward(s->attention.data(), p.proj_w, p.proj_b, rows, C, C,
                 s->x_mid.data());
   DropoutAt(pass, AttentionSite(layer), s->x_mid.data());
@@ -74,13 +91,18 @@ void Trunk<T>::LayerForward(const LayerParameters<const T>& p,
   // x = x_mid + mlp(ln2(x_mid))
   LayerNormForward(s->x_mid.data(), rows, C, p.ln2_gain, p.ln2_bias, epsilon,
                    s->ln2.data(), s->mean2.data(), s->rstd2.data());
-  Quantize(4 * layer + 2, pass, C, &s->ln2, &s->inside[2]);
+  if (!QuantizeInputs(layer, 2, pass, C, &s->ln2, &s->inside[2], observe)) {
+    return false;
+  }
   LinearForward(s->ln2.data(), p.fc_w, p.fc_b, rows, C, I, s->fc.data());
   GeluForward(s->fc.data(), rows * I, config_.activation, s->gelu.data());
-  Quantize(4 * layer + 3, pass, I, &s->gelu, &s->inside[3]);
+  if (!QuantizeInputs(layer, 3, pass, I, &s->gelu, &s->inside[3], observe)) {
+    return false;
+  }
   LinearForward(s->gelu.data(), p.mlp_w, p.mlp_b, rows, I, C, x_.data());
   DropoutAt(pass, MlpSite(layer), x_.data());
   Add(s->x_mid.data(), rows * C, x_.data());
+  return true;
 }
 
 template <typename T>
@@ -194,6 +216,15 @@ void Trunk<T>::Quantize(int64_t site, const TrunkPass& pass, int64_t width,
   if (masked) inside->resize(pass.rows() * width);
   quantizer_->Forward(static_cast<int>(site), pass.training, x->data(),
                       pass.rows(), width, masked ? inside->data() : nullptr);
+}
+
+template <typename T>
+bool Trunk<T>::QuantizeInputs(int64_t layer, int product, const TrunkPass& pass,
+                              int64_t width, std::vector<T>* x,
+                              std::vector<uint8_t>* inside,
+                              const InputObserver& observe) {
+  Quantize(4 * layer + product, pass, width, x, inside);
+  return observe == nullptr || observe(product, x->data(), width);
 }
 
 template <typename T>

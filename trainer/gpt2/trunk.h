@@ -4,6 +4,7 @@
 #define POT_TRAINER_GPT2_TRUNK_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -53,6 +54,17 @@ class Trunk {
   absl::Span<const T> Forward(const ModelParameters<const T>& parameters,
                               const TrunkPass& pass);
 
+  // Sees the inputs (B T, width) of one of a layer's four products, 0 to 3 from
+  // c_attn to the MLP's c_proj, as they are multiplied; false ends the layer.
+  using InputObserver =
+      std::function<bool(int product, const T* inputs, int64_t width)>;
+
+  // One layer alone, not training: `x` (B T, C), the residual stream, before
+  // and after it; left alone when `observe`, which may be null, ended it.
+  void RunLayer(const LayerParameters<const T>& parameters,
+                const TrunkPass& pass, int64_t layer,
+                const InputObserver& observe, T* x);
+
   // After a Forward with pass.training. `dhidden` (B T, C), the gradient of its
   // result, is used as scratch; `gradients` are added to.
   void Backward(const ModelParameters<const T>& parameters,
@@ -79,6 +91,11 @@ class Trunk {
   void DropoutAt(const TrunkPass& pass, int64_t site, T* x) const;
   void Quantize(int64_t site, const TrunkPass& pass, int64_t width,
                 std::vector<T>* x, std::vector<uint8_t>* inside);
+  // The same at a layer's product; false when the observer has seen enough.
+  bool QuantizeInputs(int64_t layer, int product, const TrunkPass& pass,
+                      int64_t width, std::vector<T>* x,
+                      std::vector<uint8_t>* inside,
+                      const InputObserver& observe);
   void QuantizeBackward(const std::vector<uint8_t>& inside, int64_t count,
                         T* gradient) const;
 
@@ -89,8 +106,10 @@ class Trunk {
                       int64_t inputs, int64_t outputs, T* dx, T* dweight,
                       T* dbias);
 
-  void LayerForward(const LayerParameters<const T>& p, const TrunkPass& pass,
-                    int64_t layer, LayerState* state);
+  // Leaves the layer's output in x_, unless `observe` ended it: then false.
+  bool LayerForward(const LayerParameters<const T>& p, const TrunkPass& pass,
+                    int64_t layer, const InputObserver& observe,
+                    LayerState* state);
   // `dx`: gradient of the layer's output, then of its input.
   void LayerBackward(const LayerParameters<const T>& p, const TrunkPass& pass,
                      int64_t layer, const LayerState& state,

@@ -1,0 +1,300 @@
+#include "trainer/ptq/gptq_model.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "engine/base/half.h"
+#include "engine/base/status_macros.h"
+#include "trainer/base/parallel.h"
+#include "trainer/gpt2/layers.h"
+#include "trainer/gpt2/trunk.h"
+
+namespace pot {
+namespace {
+
+// Tokens of a forward pass.
+constexpr int64_t kRows = 4096;
+class ModelQuantizer {
+ public:
+  ModelQuantizer(const ParameterLayout& layout, const GptqModelOptions& options,
+                 std::unique_ptr<Products<float>> products,
+                 ActivationFakeQuantizer activations,
+                 std::vector<float>* parameters, const DataProgress& progress)
+      : layout_(layout),
+        config_(layout.config()),
+        options_(options),
+        products_(std::move(products)),
+        activations_(std::move(activations)),
+        trunk_(config_, TrunkOptions{}, products_.get(), &activations_),
+        parameters_(parameters),
+        progress_(progress) {}
+
+  absl::Status Run(const TokenCorpus& calibration) {
+    POT_RETURN_IF_ERROR(CutSequences(calibration));
+    POT_RETURN_IF_ERROR(QuantizeEmbeddings());
+    POT_RETURN_IF_ERROR(QuantizeLayers());
+    POT_RETURN_IF_ERROR(QuantizeHead());
+    return products_->status();
+  }
+
+  GptqModelResult&& TakeResult() && { return std::move(result_); }
+
+ private:
+  ModelParameters<const float> View() const {
+    return ViewParameters<const float>(layout_, parameters_->data());
+  }
+
+  absl::Status CutSequences(const TokenCorpus& calibration) {
+    const int64_t context = options_.context;
+    if (context < 1 || context > config_.n_positions) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("calibration sequences must have 1 to ",
+                       config_.n_positions, " tokens, not ", context));
+    }
+    sequences_ = calibration.size() / context;
+    if (sequences_ == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the calibration text has ", calibration.size(),
+                       " tokens; one sequence of ", context, " is the least"));
+    }
+    tokens_.resize(sequences_ * context);
+    calibration.Copy(0, absl::MakeSpan(tokens_));
+    return absl::OkStatus();
+  }
+
+  // Calls fn(pass, first row) for all calibration sequences, some at a time.
+  template <typename Function>
+  void ForEachPass(const Function& fn) const {
+    const int64_t step = std::max<int64_t>(1, kRows / options_.context);
+    for (int64_t first = 0; first < sequences_; first += step) {
+      const int64_t row = first * options_.context;
+      fn(TrunkPass{.sequences = std::min(step, sequences_ - first),
+                   .context = options_.context,
+                   .tokens = tokens_.data() + row},
+         row);
+    }
+  }
+
+  void ClearHessian(int64_t width) {
+    hessian_.assign(width * width, 0.0f);
+    sums_.assign(width, 0.0f);
+  }
+
+  // hessian_ += inputs^T inputs, and sums_ the inputs themselves.
+  void AddToHessian(const float* inputs, int64_t rows, int64_t width) {
+    BiasBackward(inputs, rows, width, sums_.data());
+    products_->Multiply({.m = width,
+                         .n = width,
+                         .k = rows,
+                         .transpose_a = true,
+                         .accumulate = true},
+                        inputs, inputs, hessian_.data());
+  }
+
+  // hessian_ of the inputs less their mean, which is returned.
+  std::vector<double> CenterHessian() {
+    const auto tokens = static_cast<double>(tokens_.size());
+    const int64_t width = sums_.size();
+    std::vector<double> mean(width);
+    for (int64_t i = 0; i < width; ++i) mean[i] = sums_[i] / tokens;
+    ParallelFor(width, 16, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+          float& value = hessian_[i * width + j];
+          value = static_cast<float>(value - tokens * mean[i] * mean[j]);
+        }
+        // Rounding may leave less than nothing of an input that never changes.
+        hessian_[i * width + i] = std::max(hessian_[i * width + i], 0.0f);
+      }
+    });
+    return mean;
+  }
+
+  // bias += (W - Q) mean.
+  void CorrectBias(int index, absl::Span<const float> weights,
+                   const PotMatrix& matrix, const std::vector<double>& mean) {
+    const std::string name = absl::StrReplaceAll(layout_.tensors()[index].name,
+                                                 {{".weight", ".bias"}});
+    float* const bias =
+        parameters_->data() + layout_.offset(layout_.Find(name));
+    const int64_t cols = matrix.cols();
+    ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
+      std::vector<float> quantized(cols);
+      for (int64_t row = first; row < last; ++row) {
+        matrix.DequantizeRow(row, absl::MakeSpan(quantized));
+        double shift = 0;
+        for (int64_t k = 0; k < cols; ++k) {
+          shift += (double{weights[row * cols + k]} - quantized[k]) * mean[k];
+        }
+        bias[row] = static_cast<float>(bias[row] + shift);
+      }
+    });
+    result_.floats[name].assign(bias, bias + matrix.rows());
+  }
+
+  absl::Status Advance() {
+    ++done_;
+    const int64_t total = 4 * config_.n_layer + 1;
+    if (progress_ == nullptr || progress_(done_, total)) {
+      return absl::OkStatus();
+    }
+    return absl::CancelledError("quantizing was cancelled");
+  }
+
+  // Tensor `index` becomes `matrix`, in the parameters as well.
+  void Store(int index, PotMatrix matrix) {
+    const TensorSpec& tensor = layout_.tensors()[index];
+    float* const weights = parameters_->data() + layout_.offset(index);
+    const int64_t cols = matrix.cols();
+    ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        matrix.DequantizeRow(row, absl::MakeSpan(weights + row * cols,
+                                                 static_cast<size_t>(cols)));
+      }
+    });
+    result_.matrices.emplace(tensor.name, std::move(matrix));
+  }
+
+  absl::Span<const float> WeightsOf(int index) const {
+    return absl::MakeConstSpan(*parameters_)
+        .subspan(layout_.offset(index),
+                 layout_.tensors()[index].num_elements());
+  }
+
+  absl::Status RoundToNearest(int index, const QuantizeOptions& options) {
+    const TensorSpec& tensor = layout_.tensors()[index];
+    POT_ASSIGN_OR_RETURN(
+        PotMatrix matrix,
+        QuantizePot(WeightsOf(index), tensor.rows(), tensor.cols(), options));
+    Store(index, std::move(matrix));
+    return absl::OkStatus();
+  }
+
+  // By hessian_; the product has a bias unless it is the head.
+  absl::Status RoundWithErrors(int index, const QuantizeOptions& options,
+                               bool has_bias) {
+    const TensorSpec& tensor = layout_.tensors()[index];
+    const bool correct = has_bias && options_.correct_biases;
+    const std::vector<double> mean =
+        correct ? CenterHessian() : std::vector<double>();
+    const auto quantize = [&]() -> absl::StatusOr<PotMatrix> {
+      POT_RETURN_IF_ERROR(products_->status());
+      POT_ASSIGN_OR_RETURN(
+          const GptqFactor factor,
+          FactorHessian(hessian_, tensor.cols(), options_.gptq));
+      result_.largest_damping =
+          std::max(result_.largest_damping, factor.damping);
+      return QuantizeGptq(WeightsOf(index), tensor.rows(), tensor.cols(),
+                          options, factor, products_.get());
+    };
+    absl::StatusOr<PotMatrix> matrix = quantize();
+    if (!matrix.ok()) {
+      return absl::Status(
+          matrix.status().code(),
+          absl::StrCat(tensor.name, ": ", matrix.status().message()));
+    }
+    if (correct) CorrectBias(index, WeightsOf(index), *matrix, mean);
+    Store(index, *std::move(matrix));
+    return Advance();
+  }
+
+  absl::Status QuantizeEmbeddings() {
+    const QuantizeOptions& options = options_.model.embedding;
+    POT_RETURN_IF_ERROR(RoundToNearest(layout_.Find("wte.weight"), options));
+    if (options_.model.half_positions) {
+      const int positions = layout_.Find("wpe.weight");
+      float* const values = parameters_->data() + layout_.offset(positions);
+      for (size_t i = 0; i < WeightsOf(positions).size(); ++i) {
+        values[i] = HalfBitsToFloat(FloatToHalfBits(values[i]));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Unless it is the embedding.
+  absl::Status QuantizeHead() {
+    if (config_.tie_word_embeddings) return Advance();
+    ClearHessian(config_.n_embd);
+    ForEachPass([&](const TrunkPass& pass, int64_t) {
+      const auto hidden = trunk_.Forward(View(), pass);
+      AddToHessian(hidden.data(), pass.rows(), config_.n_embd);
+    });
+    return RoundWithErrors(layout_.Find("lm_head.weight"),
+                           options_.model.embedding, false);
+  }
+
+  absl::Status QuantizeLayers() {
+    static constexpr const char* kProducts[] = {"attn.c_attn", "attn.c_proj",
+                                                "mlp.c_fc", "mlp.c_proj"};
+    const int64_t C = config_.n_embd;
+    std::vector<float> x(tokens_.size() * C);
+    ForEachPass([&](const TrunkPass& pass, int64_t row) {
+      EmbeddingForward(pass.tokens, pass.rows(), pass.context, C, View().wte,
+                       View().wpe, x.data() + row * C);
+    });
+    for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
+      for (int product = 0; product < 4; ++product) {
+        const int index = layout_.Find(
+            absl::StrCat("h.", layer, ".", kProducts[product], ".weight"));
+        const int64_t width = layout_.tensors()[index].cols();
+        ClearHessian(width);
+        ForEachPass([&](const TrunkPass& pass, int64_t row) {
+          trunk_.RunLayer(
+              View().layers[layer], pass, layer,
+              [&](int at, const float* inputs, int64_t inputs_width) {
+                if (at != product) return true;
+                AddToHessian(inputs, pass.rows(), inputs_width);
+                return false;
+              },
+              x.data() + row * C);
+        });
+        POT_RETURN_IF_ERROR(
+            RoundWithErrors(index, options_.model.layers, true));
+      }
+      ForEachPass([&](const TrunkPass& pass, int64_t row) {
+        trunk_.RunLayer(View().layers[layer], pass, layer, nullptr,
+                        x.data() + row * C);
+      });
+    }
+    return absl::OkStatus();
+  }
+
+  const ParameterLayout& layout_;
+  const Gpt2Config& config_;
+  const GptqModelOptions& options_;
+  const std::unique_ptr<Products<float>> products_;
+  ActivationFakeQuantizer activations_;
+  Trunk<float> trunk_;
+  std::vector<float>* const parameters_;
+  const DataProgress& progress_;
+
+  int64_t sequences_ = 0;
+  std::vector<int32_t> tokens_;  // (sequences, context)
+  std::vector<float> hessian_;   // of the product at hand
+  std::vector<float> sums_;      // of its inputs
+  int64_t done_ = 0;
+  GptqModelResult result_;
+};
+
+}  // namespace
+
+absl::StatusOr<GptqModelResult> QuantizeModelGptq(
+    const ParameterLayout& layout, const TokenCorpus& calibration,
+    const GptqModelOptions& options, std::vector<float>* parameters,
+    const DataProgress& progress) {
+  POT_ASSIGN_OR_RETURN(std::unique_ptr<Products<float>> products,
+                       Products<float>::Create(Precision::kF32));
+  POT_ASSIGN_OR_RETURN(
+      ActivationFakeQuantizer activations,
+      ActivationFakeQuantizer::Create(NumActivationSites(layout.config()),
+                                      {.mode = options.activations}));
+  ModelQuantizer quantizer(layout, options, std::move(products),
+                           std::move(activations), parameters, progress);
+  POT_RETURN_IF_ERROR(quantizer.Run(calibration));
+  return std::move(quantizer).TakeResult();
+}
+
+}  // namespace pot
