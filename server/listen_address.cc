@@ -38,8 +38,7 @@ bool IsPort(absl::string_view text) {
 
 }  // namespace
 
-absl::Status CheckListenAddress(absl::string_view address,
-                                bool allow_insecure) {
+absl::Status CheckListenAddress(absl::string_view address, bool open_to_all) {
   if (absl::StartsWith(address, "unix:") && address.size() > 5) {
     return absl::OkStatus();
   }
@@ -59,11 +58,11 @@ absl::Status CheckListenAddress(absl::string_view address,
     return absl::InvalidArgumentError(
         "must name a host; 0.0.0.0 is every IPv4 address of this one");
   }
-  if (allow_insecure || IsLoopback(std::string(host))) return absl::OkStatus();
+  if (open_to_all || IsLoopback(std::string(host))) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "can be reached by other hosts, and the server has neither encryption "
-      "nor passwords: listen on 127.0.0.1, or say --allow-insecure if the "
-      "network is trusted");
+      "can be reached by other hosts, and without --tls-cert nothing is "
+      "encrypted: listen on 127.0.0.1, or say --allow-insecure if the network "
+      "is trusted");
 }
 
 }  // namespace pot

@@ -8,8 +8,8 @@ namespace pot {
 
 // INVALID_ARGUMENT when `address` is not HOST:PORT, [V6]:PORT or unix:PATH, or
 // when other hosts can reach it (anything but localhost, 127.0.0.0/8, ::1 and
-// unix sockets) without `allow_insecure`: the server speaks plain text.
-absl::Status CheckListenAddress(absl::string_view address, bool allow_insecure);
+// unix sockets) without `open_to_all`, as the server with TLS is.
+absl::Status CheckListenAddress(absl::string_view address, bool open_to_all);
 
 }  // namespace pot
 

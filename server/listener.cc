@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/generic/async_generic_service.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/impl/server_builder_option.h"
@@ -14,14 +13,13 @@
 namespace pot {
 namespace {
 
-// gRPC's own way to turn reflection on is for all servers of the process.
-class Reflection final : public grpc::ServerBuilderOption {
+// Linking gRPC's reflection is enough to have it in every server.
+class NoReflection final : public grpc::ServerBuilderOption {
  public:
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>*
                          plugins) override {
-    plugins->push_back(
-        std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    plugins->clear();
   }
 };
 
@@ -32,8 +30,8 @@ int Milliseconds(absl::Duration duration) {
 
 void Apply(const ConnectionLimits& limits, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(limits.max_message_size));
-  // gRPC 1.51 holds the limit against compressed messages, which may become a
-  // thousand times as large.
+  // gRPC 1.51 unpacks a message before it looks at its size: one of 4 MiB may
+  // become a thousand times as large.
   for (const grpc_compression_algorithm algorithm :
        {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
     builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
@@ -77,7 +75,9 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
     builder.RegisterService(service);
   }
   builder.RegisterCallbackGenericService(options.unknown_methods);
-  if (options.reflection) builder.SetOption(std::make_unique<Reflection>());
+  if (!options.reflection) {
+    builder.SetOption(std::make_unique<NoReflection>());
+  }
   Apply(options.limits, &builder);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   const bool is_unix = absl::StartsWith(options.address, "unix:");

@@ -26,6 +26,11 @@ absl::Status Run(const ServerConfig& config, SignalThread* signals) {
     const absl::Status status = WritePortFile(config.port_file, server->port());
     if (!status.ok()) return status;
   }
+  if (!config.metrics_port_file.empty()) {
+    const absl::Status status =
+        WritePortFile(config.metrics_port_file, server->metrics_port());
+    if (!status.ok()) return status;
+  }
   std::thread loader([&server] { server->LoadModels(); });
   const int signal_number = signals->WaitForFirst();
   Log(LogLevel::kInfo, "draining",

@@ -23,6 +23,8 @@ class Server {
 
   // The port that was opened; 0 for a unix socket.
   int port() const;
+  // That of metrics; 0 when there are none.
+  int metrics_port() const;
 
   // Loads what is to be served, then turns the health status to SERVING,
   // unless the server drains, which also stops it before the next model. A

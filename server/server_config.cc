@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -37,11 +38,24 @@ std::vector<Setting> Settings() {
       {"no-training", "false", "Take no QAT jobs and serve no trainers"},
       {"worker-listen", "",
        "Address for trainers alone; unset: they are served with all others"},
+      {"metrics-listen", "127.0.0.1:8501",
+       "Address for Prometheus, HOST:PORT, plain HTTP; none: no metrics"},
+      {"metrics-port-file", "", "File to write the port of metrics to"},
       {"max-dataset-size", "4GiB", "Largest text of a QAT job"},
       {"max-queued-jobs", "256", "QAT jobs that may wait for a trainer"},
       {"dataset-age", "168h", "How long a text is kept that no job uses"},
       {"allow-insecure", "false",
        "Listen without TLS on an address that other hosts can reach"},
+      {"tls-cert", "", "PEM file of the server's certificate chain"},
+      {"tls-key", "", "PEM file of its private key"},
+      {"tls-client-ca", "",
+       "PEM file of authorities; clients must have a certificate of theirs"},
+      {"worker-client-ca", "",
+       "The same for trainers, on the port of worker-listen"},
+      {"token-file", "",
+       "File of keys (pot-client tokens new); calls need a token of theirs"},
+      {"reload-interval", "1s",
+       "How often certificates and keys are looked at for changes"},
       {"threads", absl::StrCat(std::min(cores, 256u)),
        "Threads that compute, 1 to 256"},
       {"kernel", "",
@@ -55,19 +69,37 @@ std::vector<Setting> Settings() {
       {"max-model-memory", "0", "Memory of all weights; 0: no limit"},
       {"max-waiting-tasks", "256", "Calls that may wait"},
       {"max-waiting-tokens", "262144", "Prompt tokens of calls that may wait"},
+      {"max-queue-time", "30s",
+       "How long a call may wait, by the pace of those before it; 0: no limit"},
       {"max-running-sequences", "32", "Sequences computed together"},
       {"prefill-chunk-tokens", "128",
        "Most prompt tokens of a step; beside running streams there are fewer"},
       {"max-message-size", "4MiB", "Largest request"},
+      {"max-metadata-size", "8KiB", "Metadata of a call, all together"},
       {"max-concurrent-streams", "256", "Calls of one connection at a time"},
+      {"keepalive-time", "1m", "After so much silence a client is pinged"},
+      {"keepalive-timeout", "20s", "And dropped, if it does not answer"},
+      {"min-ping-interval", "10s", "Clients that ping more often are dropped"},
+      {"handshake-timeout", "20s", "Of a new connection"},
+      {"max-connection-idle", "0",
+       "A connection without calls is closed; 0: never"},
+      {"max-connection-age", "0",
+       "A connection is asked to make way for a new one; 0: never"},
+      {"max-connection-age-grace", "0",
+       "How long its calls may still last; 0: for ever"},
+      {"min-free-disk", "256MiB",
+       "Free space below which uploads and imports are refused"},
       {"itl-target-ms", "0",
        "Milliseconds between two tokens of a stream; while one in a hundred "
        "takes longer, trainers are told to yield. 0: while there are streams"},
       {"write-timeout", "5m",
        "How long a stream's client may take no message; 0: for ever"},
+      {"read-timeout", "5m",
+       "How long a stream's client may send no message; 0: for ever"},
       {"drain-timeout", "30s", "How long running calls may finish on SIGTERM"},
       {"log-level", "info", "debug, info, warning, error or off"},
       {"log-format", "text", "text or json"},
+      {"log-prompts", "false", "Log the beginning of prompts with each call"},
   };
 }
 
@@ -129,12 +161,69 @@ class Reader {
                      absl::CEscape(Text(name).substr(0, 100)), "\""));
   }
 
+  // Of several settings, whose names they begin with.
+  void AddLines(const absl::Status& status) {
+    if (!status.ok()) errors_.emplace_back(status.message());
+  }
+
   const std::vector<std::string>& errors() const { return errors_; }
 
  private:
   const SettingValues& values_;
   std::vector<std::string> errors_;
 };
+
+ConnectionLimits ReadConnectionLimits(Reader* reader) {
+  constexpr absl::Duration kDay = absl::Hours(24);
+  ConnectionLimits limits;
+  limits.max_message_size =
+      reader->Bytes("max-message-size", 1 << 10, 64 << 20);
+  limits.max_metadata_size =
+      reader->Bytes("max-metadata-size", 1 << 10, 1 << 20);
+  limits.max_concurrent_streams =
+      reader->Count("max-concurrent-streams", 1, 1 << 20);
+  limits.keepalive_time = reader->Seconds("keepalive-time", kDay);
+  limits.keepalive_timeout = reader->Seconds("keepalive-timeout", kDay);
+  limits.min_ping_interval = reader->Seconds("min-ping-interval", kDay);
+  limits.handshake_timeout = reader->Seconds("handshake-timeout", kDay);
+  limits.max_connection_idle = reader->Seconds("max-connection-idle", 7 * kDay);
+  limits.max_connection_age = reader->Seconds("max-connection-age", 7 * kDay);
+  limits.max_connection_age_grace =
+      reader->Seconds("max-connection-age-grace", 7 * kDay);
+  for (const char* const name : {"keepalive-time", "handshake-timeout"}) {
+    if (reader->Text(name) == "0" || reader->Text(name) == "0s") {
+      reader->Wrong(name, "must be more than 0");
+    }
+  }
+  return limits;
+}
+
+SecurityConfig ReadSecurity(const std::string& worker_listen, Reader* reader) {
+  SecurityConfig security;
+  security.tls_cert = reader->Text("tls-cert");
+  security.tls_key = reader->Text("tls-key");
+  security.tls_client_ca = reader->Text("tls-client-ca");
+  security.worker_client_ca = reader->Text("worker-client-ca");
+  security.token_file = reader->Text("token-file");
+  security.reload_interval =
+      std::max(absl::Milliseconds(10),
+               reader->Seconds("reload-interval", absl::Hours(1)));
+  for (const char* const name : {"tls-cert", "tls-key"}) {
+    const bool other =
+        !security.tls_cert.empty() || !security.tls_key.empty() ||
+        !security.tls_client_ca.empty() || !security.worker_client_ca.empty();
+    if (other && reader->Text(name).empty()) {
+      reader->Wrong(name, "is needed for TLS");
+    }
+  }
+  if (!security.worker_client_ca.empty() && worker_listen.empty()) {
+    reader->Wrong("worker-client-ca", "is for the port of --worker-listen");
+  }
+  if (security.tls_cert.empty() == security.tls_key.empty()) {
+    reader->AddLines(CheckSecurityFiles(security));
+  }
+  return security;
+}
 
 absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   Reader reader(values);
@@ -153,13 +242,25 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   config.max_queued_jobs = reader.Count("max-queued-jobs", 1, kMaxCount);
   config.dataset_age = reader.Seconds("dataset-age", absl::Hours(24 * 3650));
   config.allow_insecure = reader.Flag("allow-insecure");
-  const absl::Status address =
-      CheckListenAddress(config.listen, config.allow_insecure);
+  config.security = ReadSecurity(config.worker_listen, &reader);
+  const bool open_to_all = config.allow_insecure || config.security.tls();
+  const absl::Status address = CheckListenAddress(config.listen, open_to_all);
   if (!address.ok()) reader.Wrong("listen", address.message());
   if (!config.worker_listen.empty()) {
     const absl::Status workers =
-        CheckListenAddress(config.worker_listen, config.allow_insecure);
+        CheckListenAddress(config.worker_listen, open_to_all);
     if (!workers.ok()) reader.Wrong("worker-listen", workers.message());
+  }
+  config.metrics_listen = reader.Text("metrics-listen");
+  config.metrics_port_file = reader.Text("metrics-port-file");
+  if (config.metrics_listen == "none") config.metrics_listen.clear();
+  if (!config.metrics_listen.empty()) {
+    const absl::Status metrics =
+        CheckListenAddress(config.metrics_listen, open_to_all);
+    if (!metrics.ok()) reader.Wrong("metrics-listen", metrics.message());
+    if (absl::StartsWith(config.metrics_listen, "unix:")) {
+      reader.Wrong("metrics-listen", "must be HOST:PORT, [V6]:PORT or none");
+    }
   }
   config.threads = static_cast<int>(reader.Count("threads", 1, 256));
   config.kernel = reader.Text("kernel");
@@ -177,20 +278,22 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
   config.max_model_memory = reader.Bytes("max-model-memory", 0, kMaxBytes);
   config.max_waiting_tasks = reader.Count("max-waiting-tasks", 1, kMaxCount);
   config.max_waiting_tokens = reader.Count("max-waiting-tokens", 1, kMaxCount);
+  config.max_queue_time = reader.Seconds("max-queue-time", absl::Hours(24));
   config.max_running_sequences = reader.Count("max-running-sequences", 1, 4096);
   config.prefill_chunk_tokens =
       reader.Count("prefill-chunk-tokens", 1, 1 << 20);
-  config.max_message_size = reader.Bytes("max-message-size", 1 << 10, 64 << 20);
-  config.max_concurrent_streams =
-      reader.Count("max-concurrent-streams", 1, 1 << 20);
+  config.connection = ReadConnectionLimits(&reader);
+  config.min_free_disk = reader.Bytes("min-free-disk", 0, kMaxBytes);
   config.inter_token_target =
       absl::Milliseconds(reader.Count("itl-target-ms", 0, 60000));
   config.write_timeout = reader.Seconds("write-timeout", absl::Hours(24));
+  config.read_timeout = reader.Seconds("read-timeout", absl::Hours(24));
   config.drain_timeout = reader.Seconds("drain-timeout", absl::Hours(24));
   config.log_level =
       reader.Take("log-level", ParseLogLevel(reader.Text("log-level")));
   config.log_format =
       reader.Take("log-format", ParseLogFormat(reader.Text("log-format")));
+  config.log_prompts = reader.Flag("log-prompts");
   if (!reader.errors().empty()) {
     return absl::InvalidArgumentError(absl::StrJoin(reader.errors(), "\n"));
   }

@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "server/rpc/caller.h"
 #include "server/training/job_files.h"
+#include "server/training/training_metrics.h"
 
 namespace pot {
 namespace {
@@ -44,6 +46,10 @@ TrainingServiceOptions ForSubmitters(const TrainingBackendOptions& options) {
   service.calls = options.calls;
   service.root = options.root;
   service.engine = options.engine;
+  service.actor = [calls = options.calls](
+                      const grpc::CallbackServerContext& rpc) {
+    return CallerName(calls->access(), rpc);
+  };
   return service;
 }
 
@@ -69,6 +75,7 @@ absl::StatusOr<std::unique_ptr<TrainingBackend>> TrainingBackend::Open(
   texts.root = options.root;
   texts.max_bytes = options.max_dataset_bytes;
   texts.unused_age = options.dataset_age;
+  texts.disk_reserve_bytes = options.min_free_disk_bytes;
   POT_ASSIGN_OR_RETURN(std::unique_ptr<DatasetStore> datasets,
                        DatasetStore::Open(jobs.get(), std::move(texts)));
   return std::unique_ptr<TrainingBackend>(
@@ -109,5 +116,14 @@ TrainingBackend::TrainingBackend(const TrainingBackendOptions& options,
 TrainingBackend::~TrainingBackend() { calls_->SetOutcomeObserver(nullptr); }
 
 void TrainingBackend::Start() { driver_.Start(); }
+
+void TrainingBackend::CollectMetrics(MetricFamilies* families) {
+  CollectTrainingMetrics(jobs_.get(), publisher_.counters(), absl::Now(),
+                         families);
+}
+
+std::map<std::string, double> TrainingBackend::PublishedPerplexities() {
+  return pot::PublishedPerplexities(jobs_.get());
+}
 
 }  // namespace pot

@@ -2,12 +2,14 @@
 #define POT_SERVER_TRAINING_BACKEND_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/gpt2/model_weights.h"
+#include "server/observability/metric_family.h"
 #include "server/rpc/call.h"
 #include "server/rpc/trainer_worker_service.h"
 #include "server/rpc/training_service.h"
@@ -36,6 +38,8 @@ struct TrainingBackendOptions {
   int64_t max_dataset_bytes = int64_t{4} << 30;
   absl::Duration dataset_age = absl::Hours(7 * 24);
   int64_t max_queued_jobs = 256;
+  // Free space below which uploads are refused.
+  int64_t min_free_disk_bytes = 0;
   // ThrottleOptions.target.
   absl::Duration inter_token_target;
 };
@@ -57,6 +61,11 @@ class TrainingBackend {
   // Goes on with the jobs and probations that were under way when the last
   // server stopped. Once models are loaded, which gates and rollbacks use.
   void Start();
+
+  // What metrics say of jobs, and the perplexity of what they published by its
+  // digest. Waits for the disk.
+  void CollectMetrics(MetricFamilies* families);
+  std::map<std::string, double> PublishedPerplexities();
 
   // For the gRPC server.
   TrainingService* training_service() { return training_service_.get(); }

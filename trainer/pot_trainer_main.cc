@@ -25,6 +25,9 @@ int ExitCode(const absl::Status& status) {
       return 2;
     case absl::StatusCode::kNotFound:
       return 3;
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return 7;
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kAlreadyExists:
       return 8;

@@ -11,27 +11,28 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
+#include "server/observability/metrics_exporter.h"
 #include "trainer/commands.h"
 #include "trainer/worker/file_transfer.h"
 #include "trainer/worker/worker.h"
 #include "trainer/worker/worker_log.h"
+#include "trainer/worker/worker_metrics.h"
+#include "transport/channel_security.h"
 
 namespace pot {
 namespace {
 
 constexpr int kLowestPriority = 19;
-constexpr size_t kMaxTokenBytes = 4096;
 
 struct Flags {
   std::string server;
   std::string name;
   std::string work_directory;
-  std::string token_file;
+  std::string metrics_listen;
+  ChannelSecurityFlags security;
   int64_t memory = 0;
   int64_t cache = int64_t{16} << 30;
   int threads = 0;
@@ -85,19 +86,6 @@ std::string DefaultWorkDirectory() {
   return absl::StrCat(home, "/.cache/pot-worker");
 }
 
-absl::StatusOr<std::string> ReadToken(const std::string& path) {
-  if (path.empty()) return std::string();
-  POT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxTokenBytes));
-  const std::string token(absl::StripAsciiWhitespace(text));
-  if (token.empty() ||
-      !std::all_of(token.begin(), token.end(),
-                   [](unsigned char c) { return absl::ascii_isgraph(c); })) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, " must hold one token of printable ASCII characters"));
-  }
-  return token;
-}
-
 // Serving comes first; without success this runs as others do.
 void LowerPriority() {
   static_cast<void>(setpriority(PRIO_PROCESS, 0, kLowestPriority));
@@ -112,6 +100,27 @@ void LowerPriority() {
   close(file);
 }
 
+void AddSecurityFlags(CLI::App* command, ChannelSecurityFlags* flags) {
+  command->add_flag("--tls", flags->tls, "Encrypt, and check the server")
+      ->envname("POT_TLS");
+  command
+      ->add_option("--tls-ca", flags->tls_ca,
+                   "PEM file of the authorities to trust [the system's]")
+      ->envname("POT_TLS_CA");
+  command
+      ->add_option("--tls-cert", flags->tls_cert,
+                   "PEM file of the worker's certificate, if the server asks "
+                   "for one")
+      ->envname("POT_TLS_CERT");
+  command
+      ->add_option("--tls-key", flags->tls_key, "PEM file of its private key")
+      ->envname("POT_TLS_KEY");
+  command
+      ->add_option("--token-file", flags->token_file,
+                   "File with a token of the scope \"worker\" [$POT_TOKEN]")
+      ->envname("POT_TOKEN_FILE");
+}
+
 absl::Status Run(const Flags& flags) {
   StopSignals signals;
   LowerPriority();
@@ -123,7 +132,11 @@ absl::Status Run(const Flags& flags) {
                        256);
   options.memory_bytes = flags.memory > 0 ? flags.memory : DefaultMemory();
   options.once = flags.once;
-  POT_ASSIGN_OR_RETURN(const std::string token, ReadToken(flags.token_file));
+  ChannelSecurityFlags reached = flags.security;
+  const char* const token = std::getenv("POT_TOKEN");
+  if (token != nullptr) reached.token = token;
+  POT_ASSIGN_OR_RETURN(const ChannelSecurity security,
+                       LoadChannelSecurity(reached, flags.server));
   POT_ASSIGN_OR_RETURN(
       const std::unique_ptr<WorkDirectory> work,
       WorkDirectory::Open(flags.work_directory.empty() ? DefaultWorkDirectory()
@@ -138,8 +151,17 @@ absl::Status Run(const Flags& flags) {
         absl::StrCat("--name must be 1 to 128 of [A-Za-z0-9._-], not ",
                      Quote(options.name)));
   }
+  WorkerMetrics metrics(options.name);
+  options.metrics = &metrics;
+  std::unique_ptr<MetricsExporter> exporter;
+  if (!flags.metrics_listen.empty()) {
+    POT_ASSIGN_OR_RETURN(
+        exporter, MetricsExporter::Start(flags.metrics_listen, [&metrics] {
+          return metrics.Collect();
+        }));
+  }
   const std::shared_ptr<WorkerService> service =
-      ConnectWorkerService(flags.server, token);
+      ConnectWorkerService(flags.server, security);
   const auto worker =
       std::make_shared<Worker>(service.get(), work.get(), options);
   signals.StopOnSignal(service, worker);
@@ -158,10 +180,15 @@ void AddWorkerCommand(CLI::App* app, absl::Status* result) {
       "Does the training jobs of a server, one after the other; SIGTERM saves "
       "the running one and gives it back");
   command->add_option("--server", flags->server, "HOST:PORT of pot-server")
+      ->envname("POT_SERVER")
       ->required();
   command->add_option("--name", flags->name,
                       "Unique among the server's workers and the same over "
                       "restarts [made up, kept in --work-dir]");
+  command
+      ->add_option("--metrics-listen", flags->metrics_listen,
+                   "HOST:PORT for Prometheus, plain HTTP [no metrics]")
+      ->envname("POT_TRAINER_METRICS_LISTEN");
   command->add_option("--work-dir", flags->work_directory,
                       "For input, snapshots and what waits to be sent; of one "
                       "worker alone [~/.cache/pot-worker]");
@@ -177,8 +204,7 @@ void AddWorkerCommand(CLI::App* app, absl::Status* result) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", flags->threads, "Threads [all cores]")
       ->check(CLI::Range(1, 256));
-  command->add_option("--token-file", flags->token_file,
-                      "File with a token of the scope \"worker\"");
+  AddSecurityFlags(command, &flags->security);
   command->add_flag("--once", flags->once, "End after one job");
   command->callback([flags, result] { *result = Run(*flags); });
 }

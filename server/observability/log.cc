@@ -142,6 +142,7 @@ void LogRequest(const RequestRecord& record) {
   if (!record.trace_id.empty()) {
     fields.emplace_back("trace_id", record.trace_id);
   }
+  if (!record.caller.empty()) fields.emplace_back("caller", record.caller);
   if (!record.model.empty()) {
     fields.emplace_back("model", record.model);
     fields.emplace_back("version", absl::StrCat(record.version));

@@ -40,6 +40,7 @@ struct RequestRecord {
   std::string method;  // "Generate"
   std::string request_id;
   std::string trace_id;  // of a W3C traceparent; empty: none
+  std::string caller;    // the name of its key; empty: none
   std::string model;
   int64_t version = 0;
   std::string sha256;

@@ -22,6 +22,7 @@ absl::StatusOr<ParsedGenerate> Prepare(const ServiceContext& context,
                                        bool stream, absl::string_view prefix,
                                        Call* call) {
   call->SetRequestId(request.request_id());
+  if (context.log_prompts) call->SetPrompt(request.text());
   POT_ASSIGN_OR_RETURN(
       const ModelSelector selector,
       ParseModelRef(request.model(), absl::StrCat(prefix, "model")));
@@ -117,7 +118,8 @@ class GenerateStreamReactor final
         writer_(std::make_shared<MessageWriter>(
             this, kMaxBufferedMessages,
             [scheduler = context.scheduler] { scheduler->Wake(); },
-            std::make_shared<WriteWatch>(rpc, context.write_timeout))) {}
+            std::make_shared<StreamWatch>(
+                StreamWatch::Direction::kWrites, rpc, context.write_timeout))) {}
 
   void OnWriteDone(bool ok) override {
     if (!ok) OnCancel();
@@ -199,6 +201,7 @@ grpc::ServerUnaryReactor* StartGenerate(const ServiceContext& context,
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new GenerateReactor(patience);
   auto call = std::make_unique<Call>(context.calls, "Generate", *rpc);
+  call->SetPatience(patience);
   v1::GenerateRequest message;
   absl::Status status = BeginCall(*request, &message, call.get());
   absl::StatusOr<ParsedGenerate> parsed =
@@ -222,6 +225,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerateStream(
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new GenerateStreamReactor(patience, context, rpc);
   auto call = std::make_unique<Call>(context.calls, "GenerateStream", *rpc);
+  call->SetPatience(patience);
   v1::GenerateStreamRequest message;
   absl::Status status = BeginCall(*request, &message, call.get());
   if (status.ok() && !message.has_request()) {

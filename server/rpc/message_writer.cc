@@ -6,7 +6,7 @@ namespace pot {
 
 MessageWriter::MessageWriter(
     grpc::ServerWriteReactor<grpc::ByteBuffer>* reactor, size_t max_buffered,
-    std::function<void()> on_drained, std::shared_ptr<WriteWatch> watch)
+    std::function<void()> on_drained, std::shared_ptr<StreamWatch> watch)
     : start_write_([reactor](const grpc::ByteBuffer* message) {
         reactor->StartWrite(message);
       }),
@@ -20,7 +20,7 @@ MessageWriter::MessageWriter(
 MessageWriter::MessageWriter(
     grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* reactor,
     size_t max_buffered, std::function<void()> on_drained,
-    std::shared_ptr<WriteWatch> watch)
+    std::shared_ptr<StreamWatch> watch)
     : start_write_([reactor](const grpc::ByteBuffer* message) {
         reactor->StartWrite(message);
       }),

@@ -10,7 +10,7 @@
 #include "engine/base/mutex.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
-#include "server/rpc/write_watch.h"
+#include "server/rpc/stream_watch.h"
 
 namespace pot {
 
@@ -24,11 +24,11 @@ class MessageWriter {
   // becomes true again. `watch`, unless null, is told of every write.
   MessageWriter(grpc::ServerWriteReactor<grpc::ByteBuffer>* reactor,
                 size_t max_buffered, std::function<void()> on_drained,
-                std::shared_ptr<WriteWatch> watch = nullptr);
+                std::shared_ptr<StreamWatch> watch = nullptr);
   MessageWriter(
       grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* reactor,
       size_t max_buffered, std::function<void()> on_drained,
-      std::shared_ptr<WriteWatch> watch = nullptr);
+      std::shared_ptr<StreamWatch> watch = nullptr);
   ~MessageWriter();
 
   // Dropped when the client is gone. Not after Finish().
@@ -58,7 +58,7 @@ class MessageWriter {
   const std::function<void(grpc::Status)> finish_;
   const size_t max_buffered_;
   const std::function<void()> on_drained_;
-  const std::shared_ptr<WriteWatch> watch_;
+  const std::shared_ptr<StreamWatch> watch_;
 
   mutable Mutex mutex_;
   std::deque<grpc::ByteBuffer> buffer_ ABSL_GUARDED_BY(mutex_);

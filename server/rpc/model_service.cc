@@ -172,7 +172,8 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* ModelService::RegisterCheckpoint(
   auto call = std::make_unique<Call>(calls_, "RegisterCheckpoint", *rpc);
   const absl::Status status = call->Enter();
   return StartRegisterCheckpoint(rpc, std::move(call), status, repository_,
-                                 &pool_, options_.max_upload_bytes, response);
+                                 &pool_, options_.max_upload_bytes,
+                                 calls_->read_timeout(), response);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelService::ImportModel(

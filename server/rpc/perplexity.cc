@@ -113,16 +113,26 @@ class PerplexityReactor final
         call_(std::make_shared<Call>(context.calls, "Perplexity", *rpc)),
         writer_(std::make_shared<MessageWriter>(
             this, 1, [] {},
-            std::make_shared<WriteWatch>(rpc, context.write_timeout))) {}
+            std::make_shared<StreamWatch>(StreamWatch::Direction::kWrites, rpc,
+                                          context.write_timeout))),
+        read_watch_(
+            std::make_shared<StreamWatch>(StreamWatch::Direction::kReads, rpc,
+                                          context.calls->read_timeout())) {}
 
   void Begin() {
+    call_->SetPatience(patience_);
     const absl::Status status = call_->Enter();
     if (!status.ok()) return FailCall(status);
     MutexLock lock(&mutex_);
-    StartRead(&request_);
+    Read();
   }
 
   void OnReadDone(bool ok) override {
+    read_watch_->End();
+    if (!ok) {
+      const absl::Status late = read_watch_->status();
+      if (!late.ok()) return FailCall(late);
+    }
     const absl::Status status = ok ? TakeMessage() : TakeEnd();
     if (!status.ok()) return FailCall(status);
     std::shared_ptr<ScorePipeline> pipeline;
@@ -141,11 +151,16 @@ class PerplexityReactor final
   }
   void OnCancel() override {
     patience_.OnCancel();
+    const absl::Status late = read_watch_->status();
+    if (!late.ok()) return FailCall(late);
     FailCall(absl::Now() < patience_.deadline()
                  ? absl::CancelledError("the client is gone")
                  : absl::DeadlineExceededError("the deadline has passed"));
   }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    read_watch_->Stop();
+    delete this;
+  }
 
  private:
   absl::Status TakeMessage() {
@@ -235,6 +250,10 @@ class PerplexityReactor final
       return;
     }
     read_wanted_ = false;
+    Read();
+  }
+  void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    read_watch_->Begin();
     StartRead(&request_);
   }
 
@@ -333,6 +352,7 @@ class PerplexityReactor final
   Patience patience_;
   const std::shared_ptr<Call> call_;
   const std::shared_ptr<MessageWriter> writer_;
+  const std::shared_ptr<StreamWatch> read_watch_;
 
   // Of OnReadDone, of which there is one at a time; set once with the options.
   grpc::ByteBuffer request_;

@@ -7,6 +7,7 @@
 #include "server/rpc/checkpoint_upload.h"
 #include "server/rpc/long_call.h"
 #include "server/rpc/model_proto_conversion.h"
+#include "server/rpc/stream_watch.h"
 #include "server/rpc/wire.h"
 
 namespace pot {
@@ -38,10 +39,12 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
         response_(response),
         upload_(std::make_unique<CheckpointUpload>(repository, max_bytes)) {}
 
-  void Start(std::shared_ptr<LongCall> call, const absl::Status& begun) {
+  void Start(std::shared_ptr<LongCall> call, const absl::Status& begun,
+             std::shared_ptr<StreamWatch> watch) {
     call_ = std::move(call);
+    watch_ = std::move(watch);
     if (begun.ok()) {
-      StartRead(&message_);
+      Read();
     } else {
       call_->Finish(begun);
     }
@@ -55,25 +58,46 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   void OnReadDone(bool ok) override {
     // Kept: after a finish, which another thread may be at, only this is.
     const std::shared_ptr<LongCall> call = call_;
+    watch_->End();
     if (call->finished()) return;
     if (!ok) {
-      Complete(call);
+      const absl::Status late = watch_->status();
+      if (late.ok()) {
+        Complete(call);
+      } else {
+        Refuse(call.get(), late);
+      }
       return;
     }
     v1::RegisterCheckpointRequest request;
     absl::Status status = ParseMessage(message_, &request);
     if (status.ok()) status = upload_->Add(request);
     if (status.ok()) {
-      StartRead(&message_);
+      Read();
     } else {
       Refuse(call.get(), status);
     }
   }
 
-  void OnCancel() override { call_->OnCancel(); }
-  void OnDone() override { delete this; }
+  void OnCancel() override {
+    const absl::Status late = watch_->status();
+    if (late.ok()) {
+      call_->OnCancel();
+    } else {
+      call_->Finish(late);
+    }
+  }
+  void OnDone() override {
+    watch_->Stop();
+    delete this;
+  }
 
  private:
+  void Read() {
+    watch_->Begin();
+    StartRead(&message_);
+  }
+
   // Whoever hears of the error finds nothing left of the upload.
   void Refuse(LongCall* call, const absl::Status& status) {
     upload_.reset();
@@ -105,6 +129,7 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   std::unique_ptr<CheckpointUpload> upload_;  // until it is refused
   grpc::ByteBuffer message_;
   std::shared_ptr<LongCall> call_;
+  std::shared_ptr<StreamWatch> watch_;  // of reads
 };
 
 }  // namespace
@@ -112,16 +137,19 @@ class UploadReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartRegisterCheckpoint(
     grpc::CallbackServerContext* rpc, std::unique_ptr<Call> call,
     const absl::Status& begun, ModelRepository* repository, WorkerPool* pool,
-    int64_t max_bytes, grpc::ByteBuffer* response) {
+    int64_t max_bytes, absl::Duration read_timeout,
+    grpc::ByteBuffer* response) {
   auto* const reactor =
       new UploadReactor(repository, pool, max_bytes, response);
-  reactor->Start(std::make_shared<LongCall>(
-                     std::move(call), *rpc,
-                     [reactor](grpc::Status status, grpc::ByteBuffer answer) {
-                       reactor->FinishWith(std::move(status),
-                                           std::move(answer));
-                     }),
-                 begun);
+  reactor->Start(
+      std::make_shared<LongCall>(
+          std::move(call), *rpc,
+          [reactor](grpc::Status status, grpc::ByteBuffer answer) {
+            reactor->FinishWith(std::move(status), std::move(answer));
+          }),
+      begun,
+      std::make_shared<StreamWatch>(StreamWatch::Direction::kReads, rpc,
+                                    read_timeout));
   return reactor;
 }
 

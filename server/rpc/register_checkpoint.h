@@ -16,11 +16,11 @@ namespace pot {
 
 // RegisterCheckpoint, or only the end of the call when `begun` is an error.
 // Chunks, of 1 MiB at most, are hashed and written where they arrive; `pool`
-// verifies, publishes and loads.
+// verifies, publishes and loads. READ_TIMEOUT (StreamWatch) after silence.
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartRegisterCheckpoint(
     grpc::CallbackServerContext* rpc, std::unique_ptr<Call> call,
     const absl::Status& begun, ModelRepository* repository, WorkerPool* pool,
-    int64_t max_bytes, grpc::ByteBuffer* response);
+    int64_t max_bytes, absl::Duration read_timeout, grpc::ByteBuffer* response);
 
 }  // namespace pot
 

@@ -117,6 +117,7 @@ absl::StatusOr<Prepared> Prepare(const ServiceContext& context,
   Prepared prepared;
   POT_ASSIGN_OR_RETURN(prepared.model, context.repository->Acquire(selector));
   call->SetModel(*prepared.model);
+  if (context.log_prompts) call->SetPrompt(message.text());
   POT_ASSIGN_OR_RETURN(prepared.parsed,
                        ParseScore(message, *prepared.model, &RandomFromSystem));
   call->SetRequestId(prepared.parsed.request_id);
@@ -132,6 +133,7 @@ grpc::ServerUnaryReactor* StartScore(const ServiceContext& context,
   const Patience patience(context.scheduler, *rpc);
   auto* reactor = new ScoreReactor(patience);
   auto call = std::make_unique<Call>(context.calls, "Score", *rpc);
+  call->SetPatience(patience);
   absl::StatusOr<Prepared> prepared = Prepare(context, *request, call.get());
   if (!prepared.ok()) {
     reactor->Finish(call->End(prepared.status()));

@@ -9,6 +9,7 @@
 #include "server/rpc/answer_later.h"
 #include "server/rpc/file_fetch.h"
 #include "server/rpc/long_call.h"
+#include "server/rpc/stream_watch.h"
 #include "server/rpc/wire.h"
 #include "server/rpc/worker_requests.h"
 #include "server/rpc/worker_upload.h"
@@ -64,6 +65,12 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* Fetch(
         *message.mutable_chunk() = std::move(chunk);
         return SerializeMessage(message, out);
       });
+}
+
+std::shared_ptr<StreamWatch> ReadWatch(CallTracker* calls,
+                                       grpc::CallbackServerContext* rpc) {
+  return std::make_shared<StreamWatch>(StreamWatch::Direction::kReads, rpc,
+                                       calls->read_timeout());
 }
 
 absl::StatusOr<InputFile> ByDigest(const std::vector<InputFile>& files,
@@ -255,7 +262,7 @@ TrainerWorkerService::Reads* TrainerWorkerService::UploadSnapshot(
   auto call = std::make_unique<Call>(options_.calls, "UploadSnapshot", *rpc);
   const absl::Status status = call->Enter();
   return StartWorkerUpload(
-      std::move(call), status,
+      ReadWatch(options_.calls, rpc), std::move(call), status,
       MakeSnapshotUpload(options_.acceptor, options_.uploads), &quick_, &slow_,
       response);
 }
@@ -265,7 +272,7 @@ TrainerWorkerService::Reads* TrainerWorkerService::UploadCheckpoint(
   auto call = std::make_unique<Call>(options_.calls, "UploadCheckpoint", *rpc);
   const absl::Status status = call->Enter();
   return StartWorkerUpload(
-      std::move(call), status,
+      ReadWatch(options_.calls, rpc), std::move(call), status,
       MakeCheckpointUpload(options_.acceptor, options_.uploads), &quick_,
       &slow_, response);
 }

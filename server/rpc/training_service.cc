@@ -97,7 +97,7 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* TrainingService::UploadDataset(
   auto call = std::make_unique<Call>(options_.calls, "UploadDataset", *rpc);
   const absl::Status status = call->Enter();
   return StartUploadDataset(rpc, std::move(call), status, options_.datasets,
-                            &quick_, response);
+                            &quick_, options_.calls->read_timeout(), response);
 }
 
 TrainingService::Unary* TrainingService::SubmitQat(Rpc* rpc,

@@ -1,7 +1,9 @@
 #include "server/rpc/unknown_methods.h"
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "server/rpc/caller.h"
+#include "server/rpc/rpc_methods.h"
 #include "server/rpc/status.h"
 
 namespace pot {
@@ -17,12 +19,20 @@ class Refusal final : public grpc::ServerGenericBidiReactor {
 
 grpc::ServerGenericBidiReactor* UnknownMethods::CreateReactor(
     grpc::GenericCallbackServerContext* rpc) {
+  absl::Status status;
   if (access_ != nullptr) {
-    const absl::Status status =
-        access_->Authenticate(AuthorizationOf(*rpc)).status();
-    if (!status.ok()) return new Refusal(ToGrpcStatus(status));
+    status = access_->Authenticate(AuthorizationOf(*rpc)).status();
   }
-  return new Refusal(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, ""));
+  const bool known = status.ok();
+  if (known) status = absl::UnimplementedError("");
+  RpcMetrics::Method* const method = metrics_->Find(kUnknownMethod);
+  if (method != nullptr) {
+    method->Started();
+    method->Handled(status.code(), absl::ZeroDuration());
+  }
+  metrics_->CountRejection(ErrorReason(status));
+  return new Refusal(known ? grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "")
+                           : ToGrpcStatus(status));
 }
 
 }  // namespace pot

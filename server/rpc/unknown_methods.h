@@ -2,6 +2,7 @@
 #define POT_SERVER_RPC_UNKNOWN_METHODS_H_
 
 #include "grpcpp/generic/async_generic_service.h"
+#include "server/observability/rpc_metrics.h"
 #include "server/security/access_control.h"
 
 namespace pot {
@@ -11,14 +12,16 @@ namespace pot {
 // is and what not: UNAUTHENTICATED.
 class UnknownMethods final : public grpc::CallbackGenericService {
  public:
-  // `access`, null without keys, outlives the gRPC server.
-  explicit UnknownMethods(const AccessControl* access) : access_(access) {}
+  // `access`, null without keys, and `metrics` outlive the gRPC server.
+  UnknownMethods(const AccessControl* access, RpcMetrics* metrics)
+      : access_(access), metrics_(metrics) {}
 
   grpc::ServerGenericBidiReactor* CreateReactor(
       grpc::GenericCallbackServerContext* rpc) override;
 
  private:
   const AccessControl* const access_;
+  RpcMetrics* const metrics_;
 };
 
 }  // namespace pot

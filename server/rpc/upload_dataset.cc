@@ -12,6 +12,7 @@
 #include "engine/base/status_macros.h"
 #include "pot/v1/training.pb.h"
 #include "server/rpc/long_call.h"
+#include "server/rpc/stream_watch.h"
 #include "server/rpc/wire.h"
 #include "server/serving/field_errors.h"
 
@@ -60,10 +61,12 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
                  grpc::ByteBuffer* response)
       : datasets_(datasets), pool_(pool), response_(response) {}
 
-  void Start(std::shared_ptr<LongCall> call, const absl::Status& begun) {
+  void Start(std::shared_ptr<LongCall> call, const absl::Status& begun,
+             std::shared_ptr<StreamWatch> watch) {
     call_ = std::move(call);
+    watch_ = std::move(watch);
     if (begun.ok()) {
-      StartRead(&bytes_);
+      Read();
     } else {
       call_->Finish(begun);
     }
@@ -77,12 +80,16 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   void OnReadDone(bool ok) override {
     // Kept: after a finish, which another thread may be at, only this is.
     const std::shared_ptr<LongCall> call = call_;
+    watch_->End();
     {
       MutexLock lock(&mutex_);
       if (cancelled_) return;
     }
     if (!ok) {
-      if (upload_ == nullptr) {
+      const absl::Status late = watch_->status();
+      if (!late.ok()) {
+        Refuse(call.get(), late);
+      } else if (upload_ == nullptr) {
         call->Finish(FieldError("MISSING_FIELD", "header",
                                 "must be in the first message", "", ""));
       } else {
@@ -100,7 +107,7 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     }
     if (status.ok()) status = upload_->Append(request.data());
     if (status.ok()) {
-      StartRead(&bytes_);
+      Read();
     } else {
       Refuse(call.get(), status);
     }
@@ -112,16 +119,31 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       cancelled_ = true;
       if (working_) return;
     }
-    call_->OnCancel();
+    EndCancelled(call_.get());
   }
 
   void OnDone() override {
     // Whoever started the last read has left the lock then.
     { MutexLock lock(&mutex_); }
+    watch_->Stop();
     delete this;
   }
 
  private:
+  void EndCancelled(LongCall* call) {
+    const absl::Status late = watch_->status();
+    if (late.ok()) {
+      call->OnCancel();
+    } else {
+      call->Finish(late);
+    }
+  }
+
+  void Read() {
+    watch_->Begin();
+    StartRead(&bytes_);
+  }
+
   absl::Status CheckPart(const v1::UploadDatasetRequest& request) const {
     switch (request.part_case()) {
       case v1::UploadDatasetRequest::kHeader:
@@ -165,14 +187,14 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       cancelled = cancelled_;
       if (!cancelled && more.ok() && *more) {
         working_ = false;
-        StartRead(&bytes_);
+        Read();
         return;
       }
     }
     // Still working, so that OnCancel() does nothing.
     if (cancelled && !(more.ok() && !*more)) {
       upload_.reset();
-      call->OnCancel();
+      EndCancelled(call.get());
     } else if (more.ok()) {
       call->Finish(absl::OkStatus(), std::move(answer));
     } else {
@@ -212,6 +234,7 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   std::unique_ptr<DatasetUpload> upload_;  // from Begin() until it is refused
   grpc::ByteBuffer bytes_;
   std::shared_ptr<LongCall> call_;
+  std::shared_ptr<StreamWatch> watch_;  // of reads
   Mutex mutex_;
   bool working_ ABSL_GUARDED_BY(mutex_) = false;  // on the pool
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
@@ -222,15 +245,17 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartUploadDataset(
     grpc::CallbackServerContext* rpc, std::unique_ptr<Call> call,
     const absl::Status& begun, DatasetStore* datasets, WorkerPool* pool,
-    grpc::ByteBuffer* response) {
+    absl::Duration read_timeout, grpc::ByteBuffer* response) {
   auto* const reactor = new DatasetReactor(datasets, pool, response);
-  reactor->Start(std::make_shared<LongCall>(
-                     std::move(call), *rpc,
-                     [reactor](grpc::Status status, grpc::ByteBuffer answer) {
-                       reactor->FinishWith(std::move(status),
-                                           std::move(answer));
-                     }),
-                 begun);
+  reactor->Start(
+      std::make_shared<LongCall>(
+          std::move(call), *rpc,
+          [reactor](grpc::Status status, grpc::ByteBuffer answer) {
+            reactor->FinishWith(std::move(status), std::move(answer));
+          }),
+      begun,
+      std::make_shared<StreamWatch>(StreamWatch::Direction::kReads, rpc,
+                                    read_timeout));
   return reactor;
 }
 

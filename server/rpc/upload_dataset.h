@@ -15,11 +15,11 @@ namespace pot {
 
 // UploadDataset, or only the end of the call when `begun` is an error. Pieces
 // are checked and written where they arrive, one at a time; what waits for the
-// database or a sync runs on `pool`.
+// database or a sync runs on `pool`. READ_TIMEOUT (StreamWatch) after silence.
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartUploadDataset(
     grpc::CallbackServerContext* rpc, std::unique_ptr<Call> call,
     const absl::Status& begun, DatasetStore* datasets, WorkerPool* pool,
-    grpc::ByteBuffer* response);
+    absl::Duration read_timeout, grpc::ByteBuffer* response);
 
 }  // namespace pot
 

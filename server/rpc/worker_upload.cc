@@ -14,11 +14,13 @@ namespace {
 class WorkerUploadReactor final
     : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  public:
-  WorkerUploadReactor(std::unique_ptr<Call> call,
+  WorkerUploadReactor(std::shared_ptr<StreamWatch> watch,
+                      std::unique_ptr<Call> call,
                       std::unique_ptr<UploadProtocol> protocol,
                       WorkerPool* quick, WorkerPool* slow,
                       grpc::ByteBuffer* response)
-      : call_(std::move(call)),
+      : watch_(std::move(watch)),
+        call_(std::move(call)),
         protocol_(std::move(protocol)),
         quick_(quick),
         slow_(slow),
@@ -36,8 +38,12 @@ class WorkerUploadReactor final
   }
 
   void OnReadDone(bool ok) override {
+    watch_->End();
     turn_.Take();
-    if (!ok) return Complete();
+    if (!ok) {
+      const absl::Status late = watch_->status();
+      return late.ok() ? Complete() : End(late);
+    }
     v1::TransferChunk chunk;
     const absl::StatusOr<UploadProtocol::Part> part =
         protocol_->Parse(message_, &chunk);
@@ -54,11 +60,13 @@ class WorkerUploadReactor final
 
   void OnDone() override {
     turn_.Take();
+    watch_->Stop();
     delete this;
   }
 
  private:
   void Read() {
+    watch_->Begin();
     turn_.Give();
     StartRead(&message_);
   }
@@ -88,6 +96,7 @@ class WorkerUploadReactor final
     if (!submitted.ok()) End(submitted);
   }
 
+  const std::shared_ptr<StreamWatch> watch_;  // of reads
   const std::unique_ptr<Call> call_;
   const std::unique_ptr<UploadProtocol> protocol_;
   WorkerPool* const quick_;
@@ -101,11 +110,12 @@ class WorkerUploadReactor final
 }  // namespace
 
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartWorkerUpload(
-    std::unique_ptr<Call> call, const absl::Status& begun,
-    std::unique_ptr<UploadProtocol> protocol, WorkerPool* quick,
-    WorkerPool* slow, grpc::ByteBuffer* response) {
-  auto* const reactor = new WorkerUploadReactor(
-      std::move(call), std::move(protocol), quick, slow, response);
+    std::shared_ptr<StreamWatch> watch, std::unique_ptr<Call> call,
+    const absl::Status& begun, std::unique_ptr<UploadProtocol> protocol,
+    WorkerPool* quick, WorkerPool* slow, grpc::ByteBuffer* response) {
+  auto* const reactor =
+      new WorkerUploadReactor(std::move(watch), std::move(call),
+                              std::move(protocol), quick, slow, response);
   if (begun.ok()) {
     reactor->Begin();
   } else {

@@ -11,6 +11,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "pot/v1/worker.pb.h"
 #include "server/rpc/call.h"
+#include "server/rpc/stream_watch.h"
 #include "server/rpc/worker_pool.h"
 #include "server/training/upload_store.h"
 
@@ -38,11 +39,11 @@ class UploadProtocol {
 // Chunks are checked and written where they arrive, one at a time; `quick`
 // opens the upload and `slow` accepts it. When the stream breaks, what has come
 // stays for the next one; a client that goes away while its upload is accepted
-// finds it accepted.
+// finds it accepted. READ_TIMEOUT (StreamWatch) after silence.
 grpc::ServerReadReactor<grpc::ByteBuffer>* StartWorkerUpload(
-    std::unique_ptr<Call> call, const absl::Status& begun,
-    std::unique_ptr<UploadProtocol> protocol, WorkerPool* quick,
-    WorkerPool* slow, grpc::ByteBuffer* response);
+    std::shared_ptr<StreamWatch> watch, std::unique_ptr<Call> call,
+    const absl::Status& begun, std::unique_ptr<UploadProtocol> protocol,
+    WorkerPool* quick, WorkerPool* slow, grpc::ByteBuffer* response);
 
 }  // namespace pot
 

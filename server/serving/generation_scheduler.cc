@@ -46,7 +46,7 @@ class GenerationScheduler::Impl {
       : engine_(engine),
         options_(std::move(options)),
         waiting_(options_.max_waiting_tasks, options_.max_waiting_tokens,
-                 options_.retry_after),
+                 options_.retry_after, options_.max_queue_time),
         running_(engine, &options_) {}
   ~Impl();
 
@@ -70,6 +70,7 @@ class GenerationScheduler::Impl {
 
   // Ends tasks that were cancelled or expired, or all when the drain is over.
   bool EndDeadTasks();
+  bool EndInfeasibleTasks();
   bool AdmitWaiting();
   // Destroys running tasks that have ended, publishes the statistics.
   void Reap();
@@ -186,6 +187,7 @@ void GenerationScheduler::Impl::Wake() {
 bool GenerationScheduler::Impl::RunRound() {
   bool worked = EndDeadTasks();
   running_.DropUnloadedModels();
+  worked |= EndInfeasibleTasks();
   worked |= AdmitWaiting();
   worked |= running_.RunSteps();
   Reap();
@@ -219,6 +221,36 @@ bool GenerationScheduler::Impl::EndDeadTasks() {
   return ended;
 }
 
+bool GenerationScheduler::Impl::EndInfeasibleTasks() {
+  std::vector<std::pair<ScheduledTask*, int64_t>> unjudged;
+  absl::Duration time_per_task;
+  {
+    MutexLock lock(&mutex_);
+    unjudged = waiting_.Unjudged();
+    // A half, as whoever is refused could perhaps have been served.
+    time_per_task = waiting_.TimeFor(1) / 2;
+  }
+  Tasks infeasible;
+  const absl::Time now = options_.now();
+  for (const auto& [task, tasks_before] : unjudged) {
+    task->set_judged();
+    // Those before it that were taken out have left.
+    const int64_t before =
+        tasks_before - static_cast<int64_t>(infeasible.size());
+    const absl::Status status =
+        running_.CheckFeasible(*task, before, before * time_per_task, now);
+    if (status.ok()) continue;
+    {
+      MutexLock lock(&mutex_);
+      infeasible.push_back(waiting_.Take(task));
+    }
+    task->End(status, now);
+  }
+  const bool worked = !infeasible.empty();
+  Destroy(std::move(infeasible));
+  return worked;
+}
+
 bool GenerationScheduler::Impl::AdmitWaiting() {
   bool worked = false;
   for (;;) {
@@ -229,7 +261,10 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
       head = waiting_.front();
     }
     if (!running_.HasSlotsFor(*head)) return worked;
-    absl::Status status = running_.Admit(head);
+    const absl::Time now = options_.now();
+    const absl::Status feasible =
+        running_.CheckFeasible(*head, 0, absl::ZeroDuration(), now);
+    absl::Status status = feasible.ok() ? running_.Admit(head) : feasible;
     // What runs will give its memory back. When nothing runs, somebody else
     // holds it.
     if (absl::IsResourceExhausted(status) && !running_.empty()) return worked;
@@ -237,13 +272,16 @@ bool GenerationScheduler::Impl::AdmitWaiting() {
     {
       MutexLock lock(&mutex_);
       task = waiting_.PopFront();
+      waiting_.RecordDeparture(now);
     }
     worked = true;
     if (status.ok()) {
       running_.Add(std::move(task));
       continue;
     }
-    task->End(AdmissionError(status, options_.retry_after), options_.now());
+    task->End(
+        feasible.ok() ? AdmissionError(status, options_.retry_after) : feasible,
+        now);
     Tasks failed;
     failed.push_back(std::move(task));
     Destroy(std::move(failed));

@@ -28,7 +28,9 @@ struct SchedulerStats {
 // sequences and KV memory for all their tokens, so that nothing running is ever
 // evicted and nothing waiting is overtaken. Memory of cached prompts makes
 // room. A ScoreTask takes one slot. Cancellation and deadlines are looked at
-// before every step.
+// before every step. A task that cannot end before its deadline, by what recent
+// steps took, ends with DEADLINE_EXCEEDED (DEADLINE_INFEASIBLE) when it is new,
+// or when its turn comes, instead of being computed in vain.
 class GenerationScheduler {
  public:
   // `engine` must outlive this and is stepped by nobody else.

@@ -44,6 +44,12 @@ GenerationRules::GenerationRules(const GenerateTask& task)
   if (end_of_text_ >= 0) ending_ids_.push_back(end_of_text_);
 }
 
+int64_t GenerationRules::least_new_tokens() const {
+  if (!task_.stop_strings.empty()) return 1;
+  if (ending_ids_.empty()) return max_new_tokens_;
+  return std::clamp<int64_t>(task_.min_new_tokens, 1, max_new_tokens_);
+}
+
 absl::Span<const int32_t> GenerationRules::SuppressedAt(
     int64_t generated) const {
   if (generated >= task_.min_new_tokens) return {};

@@ -26,6 +26,9 @@ class GenerationRules {
   const GenerateTask& task() const { return task_; }
   // max_new_tokens, or less where the context ends before.
   int64_t max_new_tokens() const { return max_new_tokens_; }
+  // The fewest tokens with which a sequence can end: all, unless a token or a
+  // string may end it before.
+  int64_t least_new_tokens() const;
   // Ids that may not be drawn as token number `generated` (from 0).
   absl::Span<const int32_t> SuppressedAt(int64_t generated) const;
   // kNone when `id` ends no sequence.

@@ -27,9 +27,6 @@ namespace {
 
 using State = ModelVersionState;
 
-// Room that is left to everybody else on the file system.
-constexpr int64_t kDiskReserveBytes = int64_t{64} << 20;
-
 absl::Status InvalidField(const absl::Status& status, absl::string_view field) {
   if (!absl::IsInvalidArgument(status)) return status;
   return WithDetails(status,
@@ -410,7 +407,7 @@ absl::Status ModelRepository::CheckDiskSpace(int64_t bytes) const {
   if (__builtin_mul_overflow(info.f_bavail, info.f_frsize, &available)) {
     return absl::OkStatus();
   }
-  const int64_t limit = std::max<int64_t>(0, available - kDiskReserveBytes);
+  const int64_t limit = std::max<int64_t>(0, available - impl_->options().min_free_disk_bytes);
   if (bytes <= limit) return absl::OkStatus();
   return WithDetails(
       absl::ResourceExhaustedError(absl::StrCat(

@@ -32,6 +32,8 @@ struct ModelRepositoryOptions {
   LoadOptions load;
   // Weights in memory at the same time; 0: no limit.
   int64_t max_resident_bytes = 0;
+  // What uploads and imports leave free on the disk.
+  int64_t min_free_disk_bytes = int64_t{64} << 20;
 };
 
 // Thread-safe. Loading runs on the calling thread and never holds a lock that

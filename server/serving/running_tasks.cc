@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "server/serving/scheduler_errors.h"
 #include "server/serving/step_runner.h"
 
 namespace pot {
@@ -49,6 +50,24 @@ absl::Time RunningTasks::NearestDeadline() const {
 
 bool RunningTasks::HasSlotsFor(const ScheduledTask& task) const {
   return sequences() + task.live_sequences() <= options_.max_running_sequences;
+}
+
+absl::Status RunningTasks::CheckFeasible(const ScheduledTask& task,
+                                         int64_t tasks_before,
+                                         absl::Duration queue_time,
+                                         absl::Time now) {
+  if (task.deadline() == absl::InfiniteFuture()) return absl::OkStatus();
+  // What another task computes of a prompt may be shared by the time.
+  const bool alone =
+      tasks_before == 0 &&
+      std::all_of(tasks_.begin(), tasks_.end(),
+                  [](const auto& other) { return other->decoding(); });
+  const absl::Duration predicted =
+      queue_time + task.LeastTime(predictor_, &prefixes_,
+                                  alone || options_.prefix_cache_bytes == 0);
+  const absl::Duration left = task.deadline() - now;
+  if (predicted <= left) return absl::OkStatus();
+  return InfeasibleError(predicted, queue_time, left);
 }
 
 absl::Status RunningTasks::Admit(ScheduledTask* task) {
@@ -120,6 +139,8 @@ void RunningTasks::RunStep(const RoundPlan::ModelStep& step) {
   report.duration = options_.now() - start;
   pacer_.Record(step.model, report.decode_sequences, report.chunk_tokens,
                 report.duration);
+  predictor_.RecordStep(step.model, report.decode_sequences,
+                        report.chunk_tokens, report.duration);
   if (options_.metrics != nullptr) {
     options_.metrics->RecordStep(report.decode_sequences, report.chunk_tokens,
                                  report.duration);

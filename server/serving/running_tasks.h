@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "engine/inference_engine.h"
 #include "server/serving/chunk_pacer.h"
+#include "server/serving/completion_predictor.h"
 #include "server/serving/prefix_cache.h"
 #include "server/serving/round_plan.h"
 #include "server/serving/scheduled_task.h"
@@ -34,6 +35,10 @@ class RunningTasks {
 
   // There is a slot for each of the task's sequences.
   bool HasSlotsFor(const ScheduledTask& task) const;
+  // OK unless the task, which waits `queue_time` for `tasks_before` others,
+  // cannot end before its deadline (DEADLINE_INFEASIBLE).
+  absl::Status CheckFeasible(const ScheduledTask& task, int64_t tasks_before,
+                             absl::Duration queue_time, absl::Time now);
   // See ScheduledTask::Admit().
   absl::Status Admit(ScheduledTask* task);
   // Takes over a task that was admitted.
@@ -58,6 +63,7 @@ class RunningTasks {
   InferenceEngine* const engine_;
   const SchedulerOptions& options_;
   ChunkPacer pacer_;
+  CompletionPredictor predictor_;
   PrefixCache prefixes_;
   std::vector<std::unique_ptr<ScheduledTask>> tasks_;
   int64_t parked_sequences_ = 0;

@@ -50,7 +50,7 @@ int64_t ScheduledGeneration::kv_bytes() const {
 absl::Status ScheduledGeneration::Admit(InferenceEngine* engine,
                                         PrefixCache* prefixes) {
   prefixes_ = prefixes;
-  const PrefixCache::Blocks cached = FindCached();
+  const PrefixCache::Blocks cached = FindCached(prefixes);
   int64_t bytes = kv_bytes();
   for (const auto& block : cached) bytes -= block->bytes();
   // Without success there is an error below, or another gave memory back.
@@ -72,9 +72,22 @@ absl::Status ScheduledGeneration::Admit(InferenceEngine* engine,
   return absl::OkStatus();
 }
 
-PrefixCache::Blocks ScheduledGeneration::FindCached() const {
+absl::Duration ScheduledGeneration::LeastTime(
+    const CompletionPredictor& predictor, PrefixCache* prefixes,
+    bool with_prompt) const {
+  int64_t prompt = 0;
+  if (with_prompt) {
+    prompt = prompt_size() -
+             static_cast<int64_t>(FindCached(prefixes).size()) * kBlock;
+  }
+  return predictor.ComputeTime(task_->model.get(), prompt,
+                               rules_.least_new_tokens() - 1);
+}
+
+PrefixCache::Blocks ScheduledGeneration::FindCached(
+    PrefixCache* prefixes) const {
   if (task_->prompt_logprobs.has_value()) return {};
-  return prefixes_->Find(
+  return prefixes->Find(
       task_->model,
       absl::MakeConstSpan(task_->prompt).first(task_->prompt.size() - 1));
 }
@@ -110,7 +123,7 @@ void ScheduledGeneration::Plan(RoundPlan* plan) {
 void ScheduledGeneration::PlanPrompt(RoundPlan* plan) {
   // Another task may have computed more of it since. Without the memory to take
   // it over, this one computes on.
-  static_cast<void>(TakeCached(FindCached(), sequences_[0]->cache()));
+  static_cast<void>(TakeCached(FindCached(prefixes_), sequences_[0]->cache()));
   const bool all_logits = task_->prompt_logprobs.has_value();
   const int64_t left = prompt_size() - prompt_computed_;
   chunk_ = std::min(left, plan->ChunkLimit(task_->model.get(), all_logits));

@@ -28,6 +28,9 @@ class ScheduledGeneration : public ScheduledTask {
   int64_t live_sequences() const override { return live_sequences_; }
   int64_t kv_bytes() const override;
   absl::Status Admit(InferenceEngine* engine, PrefixCache* prefixes) override;
+  absl::Duration LeastTime(const CompletionPredictor& predictor,
+                           PrefixCache* prefixes,
+                           bool with_prompt) const override;
   bool ReadyForMore() const override;
   bool decoding() const override { return prefilled(); }
   // Lanes are the sequences' indices; the prompt is lane 0.
@@ -46,7 +49,7 @@ class ScheduledGeneration : public ScheduledTask {
   bool prefilled() const { return prompt_computed_ == prompt_size(); }
   // Cached blocks of the prompt but for its last token, whose logits are
   // needed; none when those of all tokens are.
-  PrefixCache::Blocks FindCached() const;
+  PrefixCache::Blocks FindCached(PrefixCache* prefixes) const;
   // Goes on behind `blocks` where that is further than the prompt has come.
   absl::Status TakeCached(const PrefixCache::Blocks& blocks, KvCache* cache);
   void PlanPrompt(RoundPlan* plan);

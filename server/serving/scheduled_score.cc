@@ -39,6 +39,12 @@ absl::Status ScheduledScore::Admit(InferenceEngine* engine,
   return absl::OkStatus();
 }
 
+absl::Duration ScheduledScore::LeastTime(const CompletionPredictor& predictor,
+                                         PrefixCache* /*prefixes*/,
+                                         bool /*with_prompt*/) const {
+  return predictor.ComputeTime(task_->model.get(), inputs(), 0);
+}
+
 void ScheduledScore::Plan(RoundPlan* plan) {
   // A chunk is all counted or all not: only counted ones need logits.
   const int64_t first_counted = task_->window.first_counted;

@@ -26,6 +26,9 @@ class ScheduledScore : public ScheduledTask {
   int64_t live_sequences() const override { return complete() ? 0 : 1; }
   int64_t kv_bytes() const override;
   absl::Status Admit(InferenceEngine* engine, PrefixCache* prefixes) override;
+  absl::Duration LeastTime(const CompletionPredictor& predictor,
+                           PrefixCache* prefixes,
+                           bool with_prompt) const override;
   // Lane 0 is the model, lane 1 the reference.
   void Plan(RoundPlan* plan) override;
   void Compute(int lane, absl::Span<const float> logits) override;

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "engine/inference_engine.h"
 #include "server/observability/serving_metrics.h"
+#include "server/serving/completion_predictor.h"
 #include "server/serving/generate_task.h"
 #include "server/serving/prefix_cache.h"
 #include "server/serving/round_plan.h"
@@ -31,6 +32,9 @@ class ScheduledTask {
   ScheduledTask& operator=(const ScheduledTask&) = delete;
 
   absl::Time deadline() const { return deadline_; }
+  // Whether LeastTime() was looked at when the task was new.
+  bool judged() const { return judged_; }
+  void set_judged() { judged_ = true; }
   // CANCELLED or DEADLINE_EXCEEDED when the task must not go on.
   absl::Status CheckAlive(absl::Time now) const;
 
@@ -46,6 +50,12 @@ class ScheduledTask {
   // RESOURCE_EXHAUSTED, and nothing reserved, when there is not enough now.
   virtual absl::Status Admit(InferenceEngine* engine,
                              PrefixCache* prefixes) = 0;
+
+  // How long it takes at least once it is admitted. `with_prompt` false: its
+  // prompt may be computed with another's.
+  virtual absl::Duration LeastTime(const CompletionPredictor& predictor,
+                                   PrefixCache* prefixes,
+                                   bool with_prompt) const = 0;
 
   // False while whoever reads the results is behind.
   virtual bool ReadyForMore() const { return true; }
@@ -90,6 +100,7 @@ class ScheduledTask {
   absl::Time prefilled_ = absl::InfinitePast();
   absl::Time first_token_ = absl::InfinitePast();
   absl::Time last_token_ = absl::InfinitePast();
+  bool judged_ = false;
   bool ended_ = false;
 };
 

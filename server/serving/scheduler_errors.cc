@@ -29,6 +29,23 @@ absl::Status TooManySequencesError(int64_t limit, int64_t value) {
        .field = "sampling.best_of"});
 }
 
+absl::Status InfeasibleError(absl::Duration predicted, absl::Duration queue,
+                             absl::Duration left) {
+  return WithDetails(
+      absl::DeadlineExceededError(
+          absl::StrCat("the call cannot end before its deadline: it takes ",
+                       absl::FormatDuration(predicted), " at least, of which ",
+                       absl::FormatDuration(queue),
+                       " until its turn comes; the deadline "
+                       "leaves ",
+                       absl::FormatDuration(left))),
+      {.reason = "DEADLINE_INFEASIBLE",
+       .metadata = {
+           {"value",
+            absl::StrCat(absl::ToDoubleSeconds(predicted))},
+           {"limit", absl::StrCat(absl::ToDoubleSeconds(left))}}});
+}
+
 absl::Status DrainingError(absl::Duration retry_after) {
   return WithDetails(
       absl::UnavailableError("the server is draining and takes no new calls"),

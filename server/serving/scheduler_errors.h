@@ -21,6 +21,11 @@ absl::Status ExhaustedError(const std::string& reason,
 // INVALID_ARGUMENT: best_of is over the limit of running sequences.
 absl::Status TooManySequencesError(int64_t limit, int64_t value);
 
+// DEADLINE_EXCEEDED (DEADLINE_INFEASIBLE): the call takes `predicted` at least,
+// of which `queue` in the queue, and `left` is left of its deadline.
+absl::Status InfeasibleError(absl::Duration predicted, absl::Duration queue,
+                             absl::Duration left);
+
 // UNAVAILABLE (DRAINING).
 absl::Status DrainingError(absl::Duration retry_after);
 

@@ -25,6 +25,8 @@ struct SchedulerOptions {
   int64_t max_waiting_tasks = 256;
   // Prompt and window tokens of waiting tasks.
   int64_t max_waiting_tokens = 1 << 18;
+  // Tasks that would wait longer, at the pace of the last ones, are refused.
+  absl::Duration max_queue_time = absl::InfiniteDuration();
   int64_t max_running_sequences = 32;
   // Most tokens of prompts, and of score windows, computed in one step. Beside
   // decoding sequences there are fewer, so that a long prompt does not stall

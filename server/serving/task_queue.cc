@@ -25,6 +25,15 @@ absl::Status TaskQueue::Push(std::unique_ptr<ScheduledTask>* task) {
     return ExhaustedError("QUEUE_FULL", "too many calls are waiting",
                           max_tasks_, size() + 1, retry_after_);
   }
+  const absl::Duration time = pace_.TimeFor(size());
+  if (time > max_time_) {
+    return ExhaustedError("QUEUE_FULL",
+                          "the calls that are waiting take too many "
+                          "milliseconds",
+                          absl::ToInt64Milliseconds(max_time_),
+                          absl::ToInt64Milliseconds(time),
+                          std::max(retry_after_, time - max_time_));
+  }
   if (tokens_ + tokens > max_tokens_) {
     return ExhaustedError("QUEUED_TOKENS",
                           "the calls that are waiting have too many tokens",
@@ -48,6 +57,26 @@ std::unique_ptr<ScheduledTask> TaskQueue::PopFront() {
   tasks_.pop_front();
   tokens_ -= task->queued_tokens();
   return task;
+}
+
+std::vector<std::pair<ScheduledTask*, int64_t>> TaskQueue::Unjudged() const {
+  std::vector<std::pair<ScheduledTask*, int64_t>> unjudged;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    ScheduledTask* const task = tasks_[i].get();
+    if (task->judged() || task->deadline() == absl::InfiniteFuture()) continue;
+    unjudged.emplace_back(task, static_cast<int64_t>(i));
+  }
+  return unjudged;
+}
+
+std::unique_ptr<ScheduledTask> TaskQueue::Take(const ScheduledTask* task) {
+  const auto found =
+      std::find_if(tasks_.begin(), tasks_.end(),
+                   [task](const auto& each) { return each.get() == task; });
+  std::unique_ptr<ScheduledTask> taken = std::move(*found);
+  tasks_.erase(found);
+  tokens_ -= taken->queued_tokens();
+  return taken;
 }
 
 Tasks TaskQueue::TakeDead(absl::Time now) {

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "server/serving/queue_pace.h"
 #include "server/serving/scheduled_task.h"
 
 namespace pot {
@@ -16,11 +18,14 @@ namespace pot {
 // Not thread-safe.
 class TaskQueue {
  public:
-  // `retry_after` is told to those who are refused for now.
-  TaskQueue(int64_t max_tasks, int64_t max_tokens, absl::Duration retry_after)
+  // `retry_after` is told to those who are refused for now. With `max_time`
+  // tasks are refused which, as the queue gets shorter now, would wait longer.
+  TaskQueue(int64_t max_tasks, int64_t max_tokens, absl::Duration retry_after,
+            absl::Duration max_time = absl::InfiniteDuration())
       : max_tasks_(max_tasks),
         max_tokens_(max_tokens),
-        retry_after_(retry_after) {}
+        retry_after_(retry_after),
+        max_time_(max_time) {}
 
   // RESOURCE_EXHAUSTED (QUEUE_FULL, QUEUED_TOKENS) with a retry time, or
   // without one for a task of more tokens than may ever wait; `task` then
@@ -36,6 +41,16 @@ class TaskQueue {
   // Not empty. The task stays where it is however many are pushed.
   ScheduledTask* front() const { return tasks_.front().get(); }
   std::unique_ptr<ScheduledTask> PopFront();
+  // The task that was popped last is computed from `now` on.
+  void RecordDeparture(absl::Time now) { pace_.OnDeparture(now, !empty()); }
+
+  // Until so many tasks have left the queue, at its pace.
+  absl::Duration TimeFor(int64_t tasks) const { return pace_.TimeFor(tasks); }
+  // Those that have a deadline and were not judged, each with the number of
+  // tasks before it.
+  std::vector<std::pair<ScheduledTask*, int64_t>> Unjudged() const;
+  // Takes out one that is there.
+  std::unique_ptr<ScheduledTask> Take(const ScheduledTask* task);
 
   // Takes out the tasks that were cancelled or have expired.
   std::vector<std::unique_ptr<ScheduledTask>> TakeDead(absl::Time now);
@@ -45,6 +60,8 @@ class TaskQueue {
   const int64_t max_tasks_;
   const int64_t max_tokens_;
   const absl::Duration retry_after_;
+  const absl::Duration max_time_;
+  QueuePace pace_;
   std::deque<std::unique_ptr<ScheduledTask>> tasks_;
   int64_t tokens_ = 0;
 };

@@ -86,7 +86,8 @@ void VersionMetrics::Collect(const std::map<std::string, double>& perplexities,
       if (info.state != ModelVersionState::kAvailable) continue;
       infos.Add(with({{"sha256", info.digest},
                       {"format", info.format},
-                      {"granularity", info.granularity}}),
+                      {"granularity",
+                       info.granularity.empty() ? "none" : info.granularity}}),
                 1);
       seconds.Add(labels, info.load_seconds);
       bytes.Add(labels, static_cast<double>(info.resident_bytes));

@@ -19,7 +19,8 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(
     const std::string& port_file, const std::string& log) {
   unlink(port_file.c_str());
   flags.insert(flags.begin(),
-               {program, "--listen=127.0.0.1:0", "--port-file=" + port_file});
+               {program, "--listen=127.0.0.1:0", "--port-file=" + port_file,
+                "--metrics-listen=127.0.0.1:0"});
   POT_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> process,
                        ChildProcess::Start(std::move(flags), log));
   std::unique_ptr<ServerProcess> server(new ServerProcess(std::move(process)));

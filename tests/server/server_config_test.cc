@@ -148,6 +148,33 @@ TEST(ServerConfigTest, PrintedConfigReadsBackAsTheSame) {
   EXPECT_EQ(again->text, printed->text);
 }
 
+TEST(ServerConfigTest, ConnectionsAreLimitedUnlessToldOtherwise) {
+  const auto command = Parse({"--repository", "/models"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  const ConnectionLimits& limits = command->config->connection;
+  EXPECT_EQ(limits.max_message_size, 4 << 20);
+  EXPECT_EQ(limits.max_metadata_size, 8 << 10);
+  EXPECT_EQ(limits.keepalive_time, absl::Minutes(1));
+  EXPECT_EQ(limits.handshake_timeout, absl::Seconds(20));
+  EXPECT_EQ(limits.max_connection_age, absl::ZeroDuration());
+  EXPECT_EQ(command->config->read_timeout, absl::Minutes(5));
+  EXPECT_EQ(command->config->min_free_disk, int64_t{256} << 20);
+  EXPECT_FALSE(command->config->security.tls());
+}
+
+TEST(ServerConfigTest, SecurityThatCannotWorkIsRefusedAllAtOnce) {
+  const std::string error = Error(Parse(
+      {"--repository", "/models", "--tls-client-ca", "/nowhere/ca",
+       "--worker-client-ca", "/nowhere/ca", "--token-file", "/nowhere/keys",
+       "--keepalive-time", "0", "--max-connection-age", "-1s"}));
+  EXPECT_THAT(error, AllOf(HasSubstr("--tls-cert: is needed for TLS"),
+                           HasSubstr("--tls-key: is needed for TLS"),
+                           HasSubstr("--worker-client-ca: is for the port"),
+                           HasSubstr("--token-file: "),
+                           HasSubstr("--keepalive-time: must be more than 0"),
+                           HasSubstr("--max-connection-age: ")));
+}
+
 TEST(ServerConfigTest, HelpAndVersionNeedNothingElse) {
   const auto help = Parse({"--help"});
   ASSERT_TRUE(help.ok());

@@ -224,6 +224,9 @@ class Server:
   def __init__(self, repository, *flags, environment=None):
     self.repository = pathlib.Path(repository)
     self.flags = [str(flag) for flag in flags]
+    if "--metrics-listen" not in self.flags:
+      # Two servers cannot have the default's port.
+      self.flags += ["--metrics-listen", "none"]
     self.environment = environment or {}
     self.directory = temporary_directory()
     self.log_path = self.directory / "log"

@@ -4,12 +4,12 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/mutex.h"
 #include "grpcpp/grpcpp.h"
 #include "pot/v1/worker.grpc.pb.h"
 #include "trainer/worker/worker_service.h"
+#include "transport/server_address.h"
 
 namespace pot {
 namespace {
@@ -22,15 +22,8 @@ constexpr int kKeepaliveMs = 6 * 60 * 1000;
 // Of calls that answer at once.
 constexpr std::chrono::seconds kCallDeadline(15);
 
-bool IsLocal(absl::string_view server) {
-  for (const absl::string_view prefix :
-       {"127.", "localhost:", "[::1]", "unix:"}) {
-    if (absl::StartsWith(server, prefix)) return true;
-  }
-  return false;
-}
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server,
+                                           const ChannelSecurity& security) {
   grpc::ChannelArguments arguments;
   // The worker knows what may be repeated, and how long to wait.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
@@ -39,17 +32,16 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestReconnectMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   // $http_proxy is not meant for this machine.
-  if (IsLocal(server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(),
-                                   arguments);
+  if (IsLocalServer(server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return CreateSecureChannel(server, security, arguments);
 }
 
 class GrpcWorkerService final : public WorkerService {
  public:
-  GrpcWorkerService(const std::string& server, const std::string& token)
+  GrpcWorkerService(const std::string& server, const ChannelSecurity& security)
       : server_(server),
-        token_(token),
-        stub_(v1::TrainerWorkerService::NewStub(MakeChannel(server))) {}
+        stub_(
+            v1::TrainerWorkerService::NewStub(MakeChannel(server, security))) {}
 
   absl::StatusOr<v1::AcquireLeaseResponse> AcquireLease(
       const v1::AcquireLeaseRequest& request) override {
@@ -148,10 +140,6 @@ class GrpcWorkerService final : public WorkerService {
    public:
     Context(GrpcWorkerService* service, Contexts* group)
         : service_(service), group_(group) {
-      if (!service->token_.empty()) {
-        context_.AddMetadata("authorization",
-                             absl::StrCat("Bearer ", service->token_));
-      }
       if (group == nullptr) return;
       MutexLock lock(&service->mutex_);
       group->insert(&context_);
@@ -244,7 +232,6 @@ class GrpcWorkerService final : public WorkerService {
   }
 
   const std::string server_;
-  const std::string token_;
   const std::unique_ptr<v1::TrainerWorkerService::Stub> stub_;
   Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -254,9 +241,9 @@ class GrpcWorkerService final : public WorkerService {
 
 }  // namespace
 
-std::unique_ptr<WorkerService> ConnectWorkerService(const std::string& server,
-                                                    const std::string& token) {
-  return std::make_unique<GrpcWorkerService>(server, token);
+std::unique_ptr<WorkerService> ConnectWorkerService(
+    const std::string& server, const ChannelSecurity& security) {
+  return std::make_unique<GrpcWorkerService>(server, security);
 }
 
 }  // namespace pot

@@ -18,6 +18,7 @@ namespace pot {
 
 class LeaseKeeper;
 class WorkDirectory;
+class WorkerMetrics;
 class WorkerService;
 namespace v1 {
 class Lease;
@@ -29,6 +30,7 @@ struct JobContext {
   WorkerService* service = nullptr;
   LeaseKeeper* keeper = nullptr;
   int threads = 1;
+  WorkerMetrics* metrics = nullptr;  // null: none
 };
 
 struct JobInputs {

@@ -28,11 +28,12 @@ constexpr size_t kMaxUnsentBytes = size_t{16} << 20;
 
 JobObserver::JobObserver(const JobInputs* inputs, const TrainingRun* run,
                          LeaseKeeper* keeper, Uploader* uploader,
-                         std::string unsent)
+                         WorkerMetrics* metrics, std::string unsent)
     : inputs_(*inputs),
       run_(*run),
       keeper_(keeper),
       uploader_(uploader),
+      metrics_(metrics),
       unsent_(std::move(unsent)),
       steps_(run->options().schedule.steps),
       tokens_per_step_(run->options().batch.sequences *
@@ -117,6 +118,9 @@ void JobObserver::OnStep(const StepReport& report) {
   progress.set_eta_seconds(static_cast<double>(steps_ - report.step) *
                            seconds_per_step_);
   keeper_->ReportProgress(progress);
+  if (metrics_ != nullptr) {
+    metrics_->Step(tokens_per_step_, progress.tokens_per_second(), report.loss);
+  }
 }
 
 absl::Status JobObserver::OnEvaluation(const EvaluationReport& report) {

@@ -12,15 +12,17 @@
 #include "trainer/worker/job_inputs.h"
 #include "trainer/worker/lease_keeper.h"
 #include "trainer/worker/uploader.h"
+#include "trainer/worker/worker_metrics.h"
 
 namespace pot {
 
 class JobObserver final : public TrainingObserver {
  public:
   // All outlive this. Evaluations that the server may lack are kept in the file
-  // `unsent`.
+  // `unsent`. `metrics` may be null.
   JobObserver(const JobInputs* inputs, const TrainingRun* run,
-              LeaseKeeper* keeper, Uploader* uploader, std::string unsent);
+              LeaseKeeper* keeper, Uploader* uploader, WorkerMetrics* metrics,
+              std::string unsent);
 
   // Tells of evaluations up to `step` that a killed worker did not get through;
   // later ones will be made again.
@@ -44,6 +46,7 @@ class JobObserver final : public TrainingObserver {
   const TrainingRun& run_;
   LeaseKeeper* const keeper_;
   Uploader* const uploader_;
+  WorkerMetrics* const metrics_;
   const std::string unsent_;
   const int64_t steps_;
   const int64_t tokens_per_step_;

@@ -179,7 +179,7 @@ absl::StatusOr<v1::CompleteRequest> Train(const JobContext& context,
   const std::string unsent = job + "/unsent_evaluations";
   JobObserver::Recover(unsent, from->local_step, context.keeper);
   JobObserver observer(inputs.get(), run.get(), context.keeper, &uploader,
-                       unsent);
+                       context.metrics, unsent);
   POT_ASSIGN_OR_RETURN(const LoopResult result,
                        RunTrainingLoop(loop, inputs->validation, from->best,
                                        run.get(), &observer));

@@ -62,6 +62,25 @@ std::string DescribeEnd(JobEnd end) {
   return "ended, but the server does not know";
 }
 
+// For metrics.
+absl::string_view OutcomeOf(JobEnd end) {
+  switch (end) {
+    case JobEnd::kTrained:
+      return "trained";
+    case JobEnd::kCancelled:
+      return "cancelled";
+    case JobEnd::kReleased:
+      return "released";
+    case JobEnd::kFailed:
+    case JobEnd::kFailedHere:
+      return "failed";
+    case JobEnd::kLost:
+    case JobEnd::kUnreported:
+      break;
+  }
+  return "lost";
+}
+
 }  // namespace
 
 Worker::Worker(WorkerService* service, WorkDirectory* work,
@@ -110,7 +129,10 @@ absl::Status Worker::RunLease(const v1::Lease& lease) {
       keeper_ = &keeper;
       if (stop_) keeper.RequestStop();
     }
-    end = RunJob({work_, service_, &keeper, options_.threads}, lease);
+    if (options_.metrics != nullptr) options_.metrics->JobStarted(job);
+    end = RunJob({work_, service_, &keeper, options_.threads, options_.metrics},
+                 lease);
+    if (options_.metrics != nullptr) options_.metrics->JobEnded(OutcomeOf(end));
     MutexLock lock(&mutex_);
     keeper_ = nullptr;
   }

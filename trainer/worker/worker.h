@@ -8,6 +8,7 @@
 #include "engine/base/mutex.h"
 #include "trainer/worker/lease_keeper.h"
 #include "trainer/worker/work_directory.h"
+#include "trainer/worker/worker_metrics.h"
 #include "trainer/worker/worker_service.h"
 
 namespace pot {
@@ -19,6 +20,7 @@ struct WorkerOptions {
   double wait_seconds = 30;  // of an AcquireLease; at most 60
   bool once = false;         // end after one job
   LeaseKeeperOptions keeper;
+  WorkerMetrics* metrics = nullptr;  // outlives the worker; null: none
   // After a job that failed here and might succeed elsewhere.
   BackoffOptions failures = {.first = absl::Seconds(2),
                              .longest = absl::Seconds(60)};

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pot/v1/worker.pb.h"
+#include "transport/channel_security.h"
 
 namespace pot {
 
@@ -57,10 +58,9 @@ class WorkerService {
   virtual void StopAcquiring() = 0;
 };
 
-// Connects with the first call. `token` goes with every call unless it is
-// empty.
-std::unique_ptr<WorkerService> ConnectWorkerService(const std::string& server,
-                                                    const std::string& token);
+// Connects with the first call.
+std::unique_ptr<WorkerService> ConnectWorkerService(
+    const std::string& server, const ChannelSecurity& security);
 
 }  // namespace pot
 

@@ -78,8 +78,8 @@ inline ServerConfig TinyServerConfig() {
   config.max_waiting_tokens = 1 << 16;
   config.max_running_sequences = 32;
   config.prefill_chunk_tokens = 32;
-  config.max_message_size = int64_t{4} << 20;
-  config.max_concurrent_streams = 64;
+  config.connection.max_message_size = int64_t{4} << 20;
+  config.connection.max_concurrent_streams = 64;
   return config;
 }
 

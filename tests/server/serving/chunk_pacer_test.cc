@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/serving/completion_predictor.h"
 #include "server/serving/generation_scheduler.h"
 #include "tests/server/serving/serving_testing.h"
 
@@ -216,6 +217,43 @@ TEST(ChunkPacingTest, StreamIsNotStalledAndTokensAreTheSame) {
   }
   EXPECT_EQ(ids[0], ids[2]);
   EXPECT_EQ(ids[1], ids[3]);
+}
+
+// Only its address is used.
+const LoadedModel* const kModel = reinterpret_cast<const LoadedModel*>(64);
+
+TEST(CompletionPredictorTest, PredictsNothingFromTooFewSteps) {
+  CompletionPredictor predictor;
+  for (int i = 1; i < CompletionPredictor::kSteps; ++i) {
+    predictor.RecordStep(kModel, 1, 0, absl::Seconds(1));
+  }
+  for (int i = 1; i < CompletionPredictor::kChunks; ++i) {
+    predictor.RecordStep(kModel, 0, 100, absl::Seconds(1));
+  }
+  EXPECT_EQ(predictor.ComputeTime(kModel, 1000, 1000), absl::ZeroDuration());
+  EXPECT_EQ(predictor.ComputeTime(nullptr, 1000, 1000), absl::ZeroDuration());
+}
+
+TEST(CompletionPredictorTest, TakesTheFastestOfTheLastStepsOfAnyBatch) {
+  CompletionPredictor predictor;
+  for (int i = 0; i < CompletionPredictor::kSteps; ++i) {
+    predictor.RecordStep(kModel, 32, 0, absl::Milliseconds(20 + i));
+  }
+  EXPECT_EQ(predictor.ComputeTime(kModel, 0, 10), absl::Milliseconds(200));
+  for (int i = 0; i < CompletionPredictor::kSteps; ++i) {
+    predictor.RecordStep(kModel, 1, 0, absl::Milliseconds(5));
+    predictor.RecordStep(kModel, 32, 0, absl::Milliseconds(40));
+  }
+  // Others may leave, so the time of one alone counts.
+  EXPECT_EQ(predictor.ComputeTime(kModel, 0, 10), absl::Milliseconds(50));
+
+  // 100 tokens in 30 ms, beside decoding in 5 ms more; short ones say nothing.
+  for (int i = 0; i < CompletionPredictor::kChunks; ++i) {
+    predictor.RecordStep(kModel, 0, 4, absl::Microseconds(1));
+    predictor.RecordStep(kModel, 8, 100, absl::Milliseconds(35));
+  }
+  EXPECT_EQ(predictor.ComputeTime(kModel, 50, 0), absl::Milliseconds(15));
+  EXPECT_EQ(predictor.ComputeTime(kModel, 50, 2), absl::Milliseconds(25));
 }
 
 }  // namespace

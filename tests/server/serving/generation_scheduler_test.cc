@@ -504,6 +504,77 @@ TEST_F(GenerationSchedulerTest, TimingsAndUsage) {
   EXPECT_EQ(sink->usage.generated_tokens, 3);
 }
 
+// Whose tokens take 10 ms each.
+class SlowSink : public RecordingSink {
+ public:
+  explicit SlowSink(FakeClock* clock) : clock_(clock) {}
+  void OnToken(TokenEvent event) override {
+    clock_->Advance(absl::Milliseconds(10));
+    RecordingSink::OnToken(std::move(event));
+  }
+
+ private:
+  FakeClock* const clock_;
+};
+
+TEST_F(GenerationSchedulerTest, DeadlineThatCannotBeMetIsRefusedWhenNew) {
+  Begin();
+  const auto sink = [this] { return std::make_shared<SlowSink>(&clock_); };
+  const auto left = [this](int milliseconds) {
+    return clock_.Now() + absl::Milliseconds(milliseconds);
+  };
+  // Nothing was measured.
+  const auto first = sink();
+  Submit(first, 3, 30, left(15));
+  RunAll();
+  EXPECT_EQ(ReasonOf(first->status), "DEADLINE_PASSED");
+  EXPECT_THAT(first->events, SizeIs(2));
+
+  const auto measured = sink(), refused = sink(), in_time = sink();
+  Submit(measured, 3, 30);
+  RunAll();
+  EXPECT_TRUE(measured->status.ok()) << measured->status;
+  // 29 steps after the first token take 290 ms.
+  Submit(refused, 3, 30, left(280));
+  Submit(in_time, 3, 30, left(310));
+  scheduler_->RunOnce();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(refused->status)) << refused->status;
+  const ErrorDetails details =
+      GetDetails(refused->status).value_or(ErrorDetails());
+  EXPECT_EQ(details.reason, "DEADLINE_INFEASIBLE");
+  EXPECT_EQ(details.metadata.at("value"), "0.29");
+  EXPECT_EQ(details.metadata.at("limit"), "0.28");
+  EXPECT_THAT(refused->events, IsEmpty());
+  RunAll();
+  EXPECT_TRUE(in_time->status.ok()) << in_time->status;
+
+  // It may end with its first token.
+  const auto open = sink();
+  auto task = MakeTask(open, {70, 70, 70}, 30);
+  task->stop_strings = {"never said"};
+  task->deadline = left(280);
+  ASSERT_TRUE(scheduler_->Submit(std::move(task)).ok());
+  RunAll();
+  EXPECT_EQ(ReasonOf(open->status), "DEADLINE_PASSED");
+}
+
+TEST_F(GenerationSchedulerTest, DeadlineThatCannotBeMetAnyMoreEndsInTheQueue) {
+  SchedulerOptions options;
+  options.max_running_sequences = 1;
+  Begin(options);
+  const auto before = std::make_shared<SlowSink>(&clock_);
+  const auto after = std::make_shared<SlowSink>(&clock_);
+  Submit(before, 3, 30);
+  RunAll();
+  Submit(before, 3, 30);
+  Submit(after, 3, 30, clock_.Now() + absl::Milliseconds(500));
+  scheduler_->RunOnce();
+  EXPECT_EQ(after->done, 0);  // 300 ms and 290 ms, of which a half may go
+  RunAll();
+  EXPECT_EQ(ReasonOf(after->status), "DEADLINE_INFEASIBLE");
+  EXPECT_THAT(after->events, IsEmpty());
+}
+
 TEST_F(GenerationSchedulerTest, RecordsTokensAndTimesOfEveryOutcome) {
   ServingMetrics metrics;
   SchedulerOptions options;

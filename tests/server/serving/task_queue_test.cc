@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "tests/server/serving/serving_testing.h"
@@ -24,6 +25,10 @@ class WaitingTask : public ScheduledTask {
   int64_t kv_bytes() const override { return 0; }
   absl::Status Admit(InferenceEngine*, PrefixCache*) override {
     return absl::OkStatus();
+  }
+  absl::Duration LeastTime(const CompletionPredictor&, PrefixCache*,
+                           bool) const override {
+    return absl::ZeroDuration();
   }
   void Plan(RoundPlan*) override {}
   void Compute(int, absl::Span<const float>) override {}
@@ -84,6 +89,56 @@ TEST(TaskQueueTest, RefusedTasksStayWithTheCaller) {
   EXPECT_EQ(ReasonOf(queue.Push(&task)), "QUEUE_FULL");
   ASSERT_NE(task, nullptr);
   EXPECT_EQ(queue.size(), 2);
+}
+
+TEST(TaskQueueTest, RefusesWhatWouldWaitTooLong) {
+  TaskQueue queue(1000, 1000, absl::Seconds(1), absl::Seconds(10));
+  absl::Time now = absl::FromUnixSeconds(1000);
+  const auto push = [&] {
+    auto task = NewTask(1);
+    return queue.Push(&task);
+  };
+  // Nothing is known of the pace.
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(push().ok());
+  // One leaves every second, but those that leave in pairs.
+  for (int64_t i = 0; i < QueuePace::kMinDepartures + 1; ++i) {
+    now += absl::Seconds(i % 2 == 0 ? 2 : 0);
+    queue.PopFront();
+    queue.RecordDeparture(now);
+  }
+  const absl::Status status = push();
+  EXPECT_EQ(ReasonOf(status), "QUEUE_FULL");
+  const auto details = GetDetails(status);
+  EXPECT_EQ(details->metadata.at("limit"), "10000");
+  EXPECT_EQ(details->metadata.at("value"), absl::StrCat(1000 * queue.size()));
+  EXPECT_EQ(details->retry_after, absl::Seconds(queue.size() - 10));
+  while (queue.size() > 10) queue.PopFront();
+  EXPECT_TRUE(push().ok());
+  EXPECT_EQ(ReasonOf(push()), "QUEUE_FULL");
+}
+
+TEST(QueuePaceTest, IsOfDeparturesThatOthersWaitedFor) {
+  QueuePace pace;
+  absl::Time now = absl::FromUnixSeconds(1000);
+  const auto depart = [&](double seconds, bool others_wait) {
+    now += absl::Seconds(seconds);
+    pace.OnDeparture(now, others_wait);
+  };
+  depart(0, true);
+  for (int64_t i = 0; i < QueuePace::kMinDepartures - 1; ++i) depart(0.5, true);
+  EXPECT_EQ(pace.TimeFor(4), absl::ZeroDuration());
+  depart(0.5, false);
+  EXPECT_EQ(pace.TimeFor(4), absl::Seconds(2));
+  // The queue was empty for an hour.
+  depart(3600, true);
+  EXPECT_EQ(pace.TimeFor(4), absl::Seconds(2));
+  // Only the last ones count.
+  for (int64_t i = 0; i < QueuePace::kDepartures; ++i) depart(0.25, true);
+  EXPECT_EQ(pace.TimeFor(4), absl::Seconds(1));
+  // A clock that is set back.
+  depart(-1000, true);
+  EXPECT_GE(pace.TimeFor(4), absl::ZeroDuration());
+  EXPECT_LE(pace.TimeFor(4), absl::Seconds(1));
 }
 
 TEST(TaskQueueTest, DeadTasksAreTakenOutOfTheMiddle) {

@@ -1,4 +1,4 @@
-#include "server/rpc/write_watch.h"
+#include "server/rpc/stream_watch.h"
 
 #include <string>
 #include <utility>
@@ -10,32 +10,35 @@
 
 namespace pot {
 
-WriteWatch::WriteWatch(grpc::CallbackServerContext* rpc, absl::Duration limit)
-    : rpc_(rpc), limit_(limit) {}
+StreamWatch::StreamWatch(Direction direction, grpc::CallbackServerContext* rpc,
+                         absl::Duration limit)
+    : direction_(direction), rpc_(rpc), limit_(limit) {}
 
-absl::Status WriteWatch::Error() const {
+absl::Status StreamWatch::Error() const {
   const std::string limit = absl::FormatDuration(limit_);
-  return WithDetails(
-      absl::DeadlineExceededError(absl::StrCat(
-          "the client took no message for longer than the limit of ", limit)),
-      {.reason = "WRITE_TIMEOUT", .metadata = {{"limit", limit}}});
+  const bool writes = direction_ == Direction::kWrites;
+  return WithDetails(absl::DeadlineExceededError(absl::StrCat(
+                         "the client ", writes ? "took" : "sent",
+                         " no message for longer than the limit of ", limit)),
+                     {.reason = writes ? "WRITE_TIMEOUT" : "READ_TIMEOUT",
+                      .metadata = {{"limit", limit}}});
 }
 
-void WriteWatch::Begin() {
+void StreamWatch::Begin() {
   if (limit_ == absl::ZeroDuration()) return;
   MutexLock lock(&mutex_);
   begun_ = absl::Now();
-  // One alarm serves many writes: it looks at the newest when it goes off.
+  // One alarm serves many operations: it looks at the newest when it goes off.
   if (alarm_ == nullptr && !stopped_) SetAlarm(begun_ + limit_);
 }
 
-void WriteWatch::End() {
+void StreamWatch::End() {
   if (limit_ == absl::ZeroDuration()) return;
   MutexLock lock(&mutex_);
   begun_ = absl::InfiniteFuture();
 }
 
-void WriteWatch::Stop() {
+void StreamWatch::Stop() {
   std::unique_ptr<grpc::Alarm> alarm;
   {
     MutexLock lock(&mutex_);
@@ -45,19 +48,19 @@ void WriteWatch::Stop() {
   if (alarm != nullptr) alarm->Cancel();
 }
 
-absl::Status WriteWatch::status() const {
+absl::Status StreamWatch::status() const {
   MutexLock lock(&mutex_);
   return expired_ ? Error() : absl::OkStatus();
 }
 
-void WriteWatch::SetAlarm(absl::Time time) {
+void StreamWatch::SetAlarm(absl::Time time) {
   alarm_ = std::make_unique<grpc::Alarm>();
   alarm_->Set(absl::ToChronoTime(time), [self = shared_from_this()](bool ok) {
     if (ok) self->OnAlarm();
   });
 }
 
-void WriteWatch::OnAlarm() {
+void StreamWatch::OnAlarm() {
   // gRPC's timers may fire a little early.
   constexpr absl::Duration kSlack = absl::Milliseconds(5);
   // Of this alarm, and destroyed without the lock.
