@@ -52,6 +52,8 @@ TEST(ServerConfigTest, DefaultsListenOnLoopback) {
   EXPECT_FALSE(config.allow_insecure);
   EXPECT_TRUE(config.training);
   EXPECT_EQ(config.worker_listen, "");
+  EXPECT_EQ(config.metrics_listen, "127.0.0.1:8501");
+  EXPECT_FALSE(config.log_prompts);
   EXPECT_EQ(config.max_dataset_size, int64_t{4} << 30);
   EXPECT_EQ(config.max_queued_jobs, 256);
   EXPECT_EQ(config.dataset_age, absl::Hours(168));
@@ -106,6 +108,8 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
                                          "1GiB",
                                          "--worker-listen",
                                          "0.0.0.0:1",
+                                         "--metrics-listen",
+                                         "0.0.0.0:2",
                                          "--dataset-age",
                                          "old"}));
   EXPECT_THAT(
@@ -124,6 +128,7 @@ TEST(ServerConfigTest, AllErrorsAreListedAtOnce) {
                            HasSubstr("--max-waiting-tasks: must be a number"),
                            HasSubstr("--max-message-size: must be bytes"),
                            HasSubstr("--worker-listen: can be reached by"),
+                           HasSubstr("--metrics-listen: can be reached by"),
                            HasSubstr("--dataset-age: must be a time")));
 }
 
