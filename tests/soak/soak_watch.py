@@ -41,11 +41,11 @@ class Watch:
       self.samples.append((time.monotonic() - self.begin, self.memory()))
 
   def memory_after(self, warmup):
-    """Medians of the first and the last tenth of what follows the warm-up."""
+    """((lowest, median) of the first third after the warm-up, of the last)."""
     settled = [size for seconds, size in self.samples if seconds >= warmup]
-    tenth = max(1, len(settled) // 10)
-    return statistics.median(settled[:tenth]), statistics.median(
-        settled[-tenth:])
+    third = max(1, len(settled) // 3)
+    return tuple((min(part), statistics.median(part))
+                 for part in (settled[:third], settled[-third:]))
 
   def memory_by_minute(self):
     minutes = {}
