@@ -562,9 +562,10 @@ TEST_F(GenerationSchedulerTest, DeadlineThatCannotBeMetAnyMoreEndsInTheQueue) {
   SchedulerOptions options;
   options.max_running_sequences = 1;
   Begin(options);
+  const auto measured = std::make_shared<SlowSink>(&clock_);
   const auto before = std::make_shared<SlowSink>(&clock_);
   const auto after = std::make_shared<SlowSink>(&clock_);
-  Submit(before, 3, 30);
+  Submit(measured, 3, 30);
   RunAll();
   Submit(before, 3, 30);
   Submit(after, 3, 30, clock_.Now() + absl::Milliseconds(500));
