@@ -13,16 +13,15 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import unittest
-import urllib.parse
 import urllib.request
 
 import grpc
 
 import pot_testing
+import prometheus_testing
 from pot_testing import ModelRef
 from pot_testing import PATIENCE
 from pot_testing import ROOT
@@ -36,12 +35,6 @@ TEXT = "".join(f"the power of {i * i} and the other, " for i in range(300))
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLE = re.compile(r'^([a-z_0-9]+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'([a-z_0-9]+)="((?:[^"\\]|\\.)*)"')
-
-
-def free_port():
-  with socket.socket() as listener:
-    listener.bind(("127.0.0.1", 0))
-    return listener.getsockname()[1]
 
 
 def fetch(url):
@@ -112,52 +105,6 @@ def documented():
   return series
 
 
-class Prometheus:
-  """Debian's, scraping the ports of `targets`, a dictionary by job."""
-
-  def __init__(self, directory, targets):
-    jobs = "".join(
-        f"  - job_name: {job}\n    static_configs:\n"
-        f"      - targets: ['127.0.0.1:{port}']\n"
-        for job, port in targets.items())
-    (directory / "prometheus.yaml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
-        "scrape_configs:\n" + jobs)
-    self.port = free_port()
-    self.log_path = directory / "prometheus.log"
-    with open(self.log_path, "wb") as log:
-      self.process = subprocess.Popen(
-          ["setpriv", "--pdeathsig", "KILL", "--", "prometheus",
-           f"--config.file={directory}/prometheus.yaml",
-           f"--storage.tsdb.path={directory}/tsdb",
-           f"--web.listen-address=127.0.0.1:{self.port}"],
-          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    wait_until(self.is_ready, "Prometheus")
-
-  def is_ready(self):
-    if self.process.poll() is not None:
-      raise AssertionError("Prometheus ended:\n" + self.log_path.read_text())
-    try:
-      return fetch(f"http://127.0.0.1:{self.port}/-/ready")
-    except OSError:
-      return False
-
-  def get(self, path, **parameters):
-    query = urllib.parse.urlencode(parameters, doseq=True)
-    answer = json.loads(
-        fetch(f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}"))
-    assert answer["status"] == "success", answer
-    return answer["data"]
-
-  def value(self, query):
-    result = self.get("query", query=query)["result"]
-    return float(result[0]["value"][1]) if result else None
-
-  def stop(self):
-    self.process.terminate()
-    self.process.wait(timeout=PATIENCE)
-
-
 class MetricsTest(unittest.TestCase):
 
   @classmethod
@@ -182,7 +129,7 @@ class MetricsTest(unittest.TestCase):
         "--max-running-sequences", 16, "--log-format", "json").start()
     self.addCleanup(self.server.stop)
     self.metrics_port = int(metrics_port_file.read_text())
-    self.worker_metrics_port = free_port()
+    self.worker_metrics_port = prometheus_testing.free_port()
     self.training = pb.training_grpc.TrainingServiceStub(self.server.channel)
     self.sent = collections.Counter()
     self.types = {}
@@ -461,9 +408,11 @@ class MetricsTest(unittest.TestCase):
 
   def test_every_series_and_figure(self):
     self.start()
-    prometheus = Prometheus(self.directory, {
-        "server": self.metrics_port, "trainer": self.worker_metrics_port})
+    prometheus = prometheus_testing.Prometheus(
+        {"server": f"127.0.0.1:{self.metrics_port}",
+         "trainer": f"127.0.0.1:{self.worker_metrics_port}"}, interval="200ms")
     self.addCleanup(prometheus.stop)
+    prometheus.start()
     self.swap()
     self.make_calls()
     self.make_wrong_calls()

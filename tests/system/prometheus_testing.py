@@ -121,6 +121,11 @@ class Prometheus:
       return [{"metric": {}, "value": data["result"]}]
     return data["result"]
 
+  def value(self, expression):
+    """Of the first series now; None without one."""
+    series = self.query(expression)
+    return float(series[0]["value"][1]) if series else None
+
   def query_range(self, expression, start, end, step=0.5):
     """Series over time: a list of {metric, values: [[time, text]..]}."""
     return self.get("query_range", query=expression, start=start, end=end,
