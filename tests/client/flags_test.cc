@@ -179,7 +179,7 @@ TEST(CompletionTest, KnowsEveryCommandAndFlag) {
   CommandFunction selected;
   AddAllCommands(&app, &flags, &selected);
   const CompletionNode program = DescribeCommands(&app);
-  ASSERT_EQ(program.commands.size(), 12u);
+  ASSERT_EQ(program.commands.size(), 14u);
   bool found = false;
   for (const CompletionFlag& flag : program.flags) {
     if (flag.name != "output") continue;
