@@ -32,7 +32,7 @@ absl::Status Run(const Flags& flags) {
   const std::string staging = flags.out + ".partial";
   std::filesystem::remove_all(staging, error);
   if (!std::filesystem::create_directories(staging, error)) {
-    return absl::PermissionDeniedError(absl::StrCat(
+    return absl::UnavailableError(absl::StrCat(
         "--out: cannot create '", staging, "': ", error.message()));
   }
   absl::Status status;

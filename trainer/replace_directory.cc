@@ -21,7 +21,7 @@ absl::Status ReplaceDirectory(
   std::error_code error;
   std::filesystem::remove_all(staging, error);
   if (!std::filesystem::create_directories(staging, error)) {
-    return absl::PermissionDeniedError(
+    return absl::UnavailableError(
         absl::StrCat("cannot create '", staging, "': ", error.message()));
   }
   POT_RETURN_IF_ERROR(fill(staging));

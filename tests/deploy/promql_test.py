@@ -217,15 +217,17 @@ class PromqlTest(unittest.TestCase):
     load.load_models()
     load.move_alias(1)
     job_id = load.submit_job()
-    # Rates need points before and after: everything happens twice.
+    # Rates need points before and after: everything happens twice to each
+    # version, with scrapes between.
     for version in (2, 3):
-      load.generate()
-      load.perplexity()
-      load.cancel_streams()
-      codes = load.mistakes()
-      self.assertEqual(["INVALID_ARGUMENT", "NOT_FOUND"], codes[:2])
+      for _ in range(2):
+        load.generate()
+        load.perplexity()
+        load.cancel_streams()
+        codes = load.mistakes()
+        self.assertEqual(["INVALID_ARGUMENT", "NOT_FOUND"], codes[:2])
+        time.sleep(0.6)
       load.move_alias(version)
-      time.sleep(0.6)
     server.wait_until(lambda: load.job_has_ended(job_id), "the job's end")
     load.generate()
     # A stream that waits for its client holds the drain up.

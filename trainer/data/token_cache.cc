@@ -22,7 +22,7 @@ absl::StatusOr<TokenCorpus> CachedTokens(
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
-    return absl::PermissionDeniedError(absl::StrCat(
+    return absl::UnavailableError(absl::StrCat(
         "cannot create the cache '", directory, "': ", error.message()));
   }
   POT_RETURN_IF_ERROR(corpus.Save(path, key));

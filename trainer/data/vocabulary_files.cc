@@ -81,7 +81,7 @@ absl::Status WriteVocabulary(const TrainedVocabulary& vocabulary,
   const std::string staging = directory + ".partial";
   std::filesystem::remove_all(staging, error);
   if (!std::filesystem::create_directories(staging, error)) {
-    return absl::PermissionDeniedError(
+    return absl::UnavailableError(
         absl::StrCat("cannot create '", staging, "': ", error.message()));
   }
   absl::Status status = WriteFile(staging + "/vocab.json", vocab_json);

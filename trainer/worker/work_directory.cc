@@ -39,7 +39,7 @@ absl::Status MakeDirectories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (!error) return absl::OkStatus();
-  return absl::PermissionDeniedError(
+  return absl::UnavailableError(
       absl::StrCat("cannot create '", path, "': ", error.message()));
 }
 
