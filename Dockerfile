@@ -12,7 +12,6 @@ COPY CMakeLists.txt CMakePresets.json ./
 COPY cmake cmake
 COPY proto proto
 COPY engine engine
-COPY transport transport
 COPY server server
 COPY trainer trainer
 COPY client client

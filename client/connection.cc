@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "client/rpc_status.h"
+#include "client/transport/server_address.h"
 #include "grpcpp/grpcpp.h"
-#include "transport/server_address.h"
 
 namespace pot {
 namespace {

@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/interrupter.h"
-#include "transport/channel_security.h"
+#include "client/transport/channel_security.h"
 
 namespace grpc {
 class Channel;

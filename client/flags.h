@@ -14,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/text_format.h"
+#include "client/transport/channel_security.h"
 #include "engine/base/status_macros.h"
-#include "transport/channel_security.h"
 
 namespace pot {
 

@@ -13,9 +13,9 @@
 #include "absl/strings/str_split.h"
 #include "client/commands.h"
 #include "client/text_format.h"
+#include "client/transport/token.h"
 #include "engine/base/status_macros.h"
 #include "nlohmann/json.hpp"
-#include "transport/token.h"
 
 namespace pot {
 namespace {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/channel_security.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "server/observability/metrics_exporter.h"
@@ -20,7 +21,6 @@
 #include "trainer/worker/worker.h"
 #include "trainer/worker/worker_log.h"
 #include "trainer/worker/worker_metrics.h"
-#include "transport/channel_security.h"
 
 namespace pot {
 namespace {

@@ -14,13 +14,13 @@
 #include "client/command_line.h"
 #include "client/completion.h"
 #include "client/flag_sources.h"
+#include "client/transport/channel_security.h"
+#include "client/transport/server_address.h"
+#include "client/transport/token.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/client/client_testing.h"
 #include "tests/client/fake_server.h"
-#include "transport/channel_security.h"
-#include "transport/server_address.h"
-#include "transport/token.h"
 
 namespace pot {
 namespace {

@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/server_address.h"
 #include "engine/base/mutex.h"
 #include "grpcpp/grpcpp.h"
 #include "pot/v1/worker.grpc.pb.h"
 #include "trainer/worker/worker_service.h"
-#include "transport/server_address.h"
 
 namespace pot {
 namespace {

@@ -9,8 +9,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/transport/channel_security.h"
 #include "pot/v1/worker.pb.h"
-#include "transport/channel_security.h"
 
 namespace pot {
 

@@ -1,4 +1,4 @@
-#include "transport/token.h"
+#include "client/transport/token.h"
 
 #include <sys/random.h>
 

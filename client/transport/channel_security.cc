@@ -1,4 +1,4 @@
-#include "transport/channel_security.h"
+#include "client/transport/channel_security.h"
 
 #include <cstddef>
 #include <utility>
@@ -6,14 +6,14 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/transport/server_address.h"
+#include "client/transport/token.h"
 #include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/support/client_interceptor.h"
-#include "transport/server_address.h"
-#include "transport/token.h"
 
 namespace pot {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef POT_TRANSPORT_CHANNEL_SECURITY_H_
-#define POT_TRANSPORT_CHANNEL_SECURITY_H_
+#ifndef POT_CLIENT_TRANSPORT_CHANNEL_SECURITY_H_
+#define POT_CLIENT_TRANSPORT_CHANNEL_SECURITY_H_
 
 #include <memory>
 #include <string>
@@ -45,4 +45,4 @@ std::shared_ptr<grpc::Channel> CreateSecureChannel(
 
 }  // namespace pot
 
-#endif  // POT_TRANSPORT_CHANNEL_SECURITY_H_
+#endif  // POT_CLIENT_TRANSPORT_CHANNEL_SECURITY_H_

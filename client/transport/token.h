@@ -1,6 +1,6 @@
 // The secrets that pot-server's keys are made of.
-#ifndef POT_TRANSPORT_TOKEN_H_
-#define POT_TRANSPORT_TOKEN_H_
+#ifndef POT_CLIENT_TRANSPORT_TOKEN_H_
+#define POT_CLIENT_TRANSPORT_TOKEN_H_
 
 #include <string>
 
@@ -26,4 +26,4 @@ absl::StatusOr<std::string> ReadTokenFile(const std::string& path);
 
 }  // namespace pot
 
-#endif  // POT_TRANSPORT_TOKEN_H_
+#endif  // POT_CLIENT_TRANSPORT_TOKEN_H_

@@ -1,5 +1,5 @@
-#ifndef POT_TRANSPORT_SERVER_ADDRESS_H_
-#define POT_TRANSPORT_SERVER_ADDRESS_H_
+#ifndef POT_CLIENT_TRANSPORT_SERVER_ADDRESS_H_
+#define POT_CLIENT_TRANSPORT_SERVER_ADDRESS_H_
 
 #include "absl/strings/string_view.h"
 
@@ -11,4 +11,4 @@ bool IsLocalServer(absl::string_view server);
 
 }  // namespace pot
 
-#endif  // POT_TRANSPORT_SERVER_ADDRESS_H_
+#endif  // POT_CLIENT_TRANSPORT_SERVER_ADDRESS_H_

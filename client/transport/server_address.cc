@@ -1,4 +1,4 @@
-#include "transport/server_address.h"
+#include "client/transport/server_address.h"
 
 #include <arpa/inet.h>
 
