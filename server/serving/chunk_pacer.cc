@@ -5,9 +5,6 @@
 namespace pot {
 namespace {
 
-// Models whose times are kept; more than one process serves at a time.
-constexpr size_t kMaxModels = 64;
-
 // The i with 2^(i-1) < sequences <= 2^i, at most `last`.
 size_t BucketOf(int64_t sequences, size_t last) {
   size_t bucket = 0;
@@ -39,13 +36,13 @@ int64_t ChunkPacer::ChunkTokens(const LoadedModel* model,
   if (decoding.empty()) return max_tokens_;
   absl::Duration decode_time;
   for (const Decoding& part : decoding) {
-    const Pace* pace = Find(part.model);
+    const Pace* pace = paces_.Find(part.model);
     if (pace == nullptr) continue;
     if (pace->steps_with_chunk >= kStepsBetweenMeasures) return 0;
     decode_time +=
         DecodeTime(*pace, part.sequences).value_or(absl::ZeroDuration());
   }
-  const Pace* pace = Find(model);
+  const Pace* pace = paces_.Find(model);
   const auto added =
       pace == nullptr ? std::nullopt : pace->added_per_token.value();
   int64_t tokens = kMinTokens;
@@ -64,7 +61,7 @@ void ChunkPacer::Record(const LoadedModel* model, int64_t decode_sequences,
                         int64_t chunk_tokens, absl::Duration duration) {
   if (decode_sequences + chunk_tokens <= 0) return;
   duration = std::max(duration, absl::ZeroDuration());
-  Pace* pace = FindOrAdd(model);
+  Pace* pace = paces_.FindOrAdd(model);
   if (chunk_tokens == 0) {
     pace->decode[BucketOf(decode_sequences, pace->decode.size() - 1)].Add(
         duration);
@@ -79,26 +76,6 @@ void ChunkPacer::Record(const LoadedModel* model, int64_t decode_sequences,
   }
   pace->added_per_token.Add(
       std::max(duration - decode_time, absl::ZeroDuration()) / chunk_tokens);
-}
-
-const ChunkPacer::Pace* ChunkPacer::Find(const LoadedModel* model) const {
-  for (const Pace& pace : paces_) {
-    if (pace.model == model) return &pace;
-  }
-  return nullptr;
-}
-
-ChunkPacer::Pace* ChunkPacer::FindOrAdd(const LoadedModel* model) {
-  const auto found =
-      std::find_if(paces_.begin(), paces_.end(),
-                   [model](const Pace& pace) { return pace.model == model; });
-  if (found != paces_.end()) {
-    std::rotate(found, found + 1, paces_.end());
-  } else {
-    if (paces_.size() == kMaxModels) paces_.erase(paces_.begin());
-    paces_.emplace_back().model = model;
-  }
-  return &paces_.back();
 }
 
 std::optional<absl::Duration> ChunkPacer::DecodeTime(const Pace& pace,

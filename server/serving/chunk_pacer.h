@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "engine/loaded_model.h"
+#include "server/serving/per_model.h"
 
 namespace pot {
 
@@ -59,24 +60,19 @@ class ChunkPacer {
   };
 
   struct Pace {
-    // Identifies; never used, as the model may be gone. Another model at the
-    // same address begins with wrong times and soon has its own.
-    const LoadedModel* model = nullptr;
     // [i]: decode-only steps of 2^(i-1) < sequences <= 2^i.
     std::array<Median, 16> decode;
     Median added_per_token;
     int64_t steps_with_chunk = 0;  // beside decoding, since one without
   };
 
-  const Pace* Find(const LoadedModel* model) const;
-  Pace* FindOrAdd(const LoadedModel* model);
   // Where no step of so many sequences was seen: of the next fewer, or else of
   // the next more.
   static std::optional<absl::Duration> DecodeTime(const Pace& pace,
                                                   int64_t sequences);
 
   const int64_t max_tokens_;
-  std::vector<Pace> paces_;  // the one recorded last is the last
+  PerModel<Pace> paces_;
 };
 
 }  // namespace pot

@@ -5,8 +5,6 @@
 namespace pot {
 namespace {
 
-constexpr size_t kMaxModels = 64;
-
 // Zero for a window that is not full.
 template <typename Window>
 absl::Duration Fastest(const Window& window) {
@@ -21,7 +19,7 @@ void CompletionPredictor::RecordStep(const LoadedModel* model,
                                      int64_t chunk_tokens,
                                      absl::Duration duration) {
   duration = std::max(duration, absl::ZeroDuration());
-  Pace* const pace = FindOrAdd(model);
+  Pace* const pace = paces_.FindOrAdd(model);
   if (chunk_tokens == 0) {
     size_t size = 0;
     while (size + 1 < pace->decode_steps.size() &&
@@ -40,12 +38,10 @@ void CompletionPredictor::RecordStep(const LoadedModel* model,
 absl::Duration CompletionPredictor::ComputeTime(const LoadedModel* model,
                                                 int64_t prompt_tokens,
                                                 int64_t decode_steps) const {
-  for (const Pace& pace : paces_) {
-    if (pace.model != model) continue;
-    return prompt_tokens * Fastest(pace.prompt_tokens) +
-           decode_steps * DecodeStep(pace);
-  }
-  return absl::ZeroDuration();
+  const Pace* const pace = paces_.Find(model);
+  if (pace == nullptr) return absl::ZeroDuration();
+  return prompt_tokens * Fastest(pace->prompt_tokens) +
+         decode_steps * DecodeStep(*pace);
 }
 
 absl::Duration CompletionPredictor::DecodeStep(const Pace& pace) {
@@ -54,20 +50,6 @@ absl::Duration CompletionPredictor::DecodeStep(const Pace& pace) {
     if (window.full()) fastest = std::min(fastest, Fastest(window));
   }
   return fastest == absl::InfiniteDuration() ? absl::ZeroDuration() : fastest;
-}
-
-CompletionPredictor::Pace* CompletionPredictor::FindOrAdd(
-    const LoadedModel* model) {
-  const auto found =
-      std::find_if(paces_.begin(), paces_.end(),
-                   [model](const Pace& pace) { return pace.model == model; });
-  if (found != paces_.end()) {
-    std::rotate(found, found + 1, paces_.end());
-  } else {
-    if (paces_.size() == kMaxModels) paces_.erase(paces_.begin());
-    paces_.emplace_back().model = model;
-  }
-  return &paces_.back();
 }
 
 }  // namespace pot

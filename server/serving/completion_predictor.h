@@ -4,10 +4,10 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
 #include "absl/time/time.h"
 #include "engine/loaded_model.h"
+#include "server/serving/per_model.h"
 
 namespace pot {
 
@@ -50,9 +50,6 @@ class CompletionPredictor {
   };
 
   struct Pace {
-    // Identifies; never used, as the model may be gone. Another one at the same
-    // address has its own times after a few steps.
-    const LoadedModel* model = nullptr;
     // [i]: decode-only steps of 2^(i-1) < sequences <= 2^i, or more.
     std::array<Window<kSteps>, 8> decode_steps;
     Window<kChunks> prompt_tokens;  // each
@@ -60,9 +57,8 @@ class CompletionPredictor {
 
   // Zero while no size of batch has enough steps.
   static absl::Duration DecodeStep(const Pace& pace);
-  Pace* FindOrAdd(const LoadedModel* model);
 
-  std::vector<Pace> paces_;  // the one recorded last is the last
+  PerModel<Pace> paces_;
 };
 
 }  // namespace pot
