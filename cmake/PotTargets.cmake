@@ -5,6 +5,15 @@ function(pot_library name)
   target_link_libraries(${name} PUBLIC pot_options ${ARG_DEPS})
 endfunction()
 
+# Labels the test NAME "threaded" and lets the target threaded_tests build it
+# if tests/threaded_tests.cmake lists it.
+function(pot_label_threaded name)
+  if(name IN_LIST POT_THREADED_TESTS)
+    set_property(TEST ${name} APPEND PROPERTY LABELS threaded)
+    add_dependencies(threaded_tests ${name})
+  endif()
+endfunction()
+
 # pot_test(NAME SOURCES... [DEPS targets...]): a GoogleTest program, one
 # ctest entry.
 function(pot_test name)
@@ -17,6 +26,7 @@ function(pot_test name)
   # OpenMP's threads sleep instead of spinning: tests share the machine.
   set_tests_properties(${name} PROPERTIES TIMEOUT 900
                        ENVIRONMENT GOMP_SPINCOUNT=0)
+  pot_label_threaded(${name})
 endfunction()
 
 # pot_fuzzer(NAME SOURCES... [DEPS targets...]): a libFuzzer program, part of
