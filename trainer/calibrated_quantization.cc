@@ -18,10 +18,37 @@ constexpr char kSelf[] = "self";
 // Of the calibration sequences; the models' own contexts may be longer.
 constexpr int64_t kMaxContext = 1024;
 
-absl::StatusOr<TokenCorpus> ReadCalibration(const std::string& from,
-                                            const CalibrationFlags& flags,
-                                            const Gpt2Config& config,
-                                            int64_t context, int threads) {
+int64_t CalibrationContext(const Gpt2Config& config) {
+  return std::min(kMaxContext, config.n_positions);
+}
+
+}  // namespace
+
+void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
+  command->add_option("--calibration", flags->texts,
+                      "With --method gptq: texts, UTF-8, or self for text that "
+                      "the model writes");
+  command->add_option("--calibration-tokens", flags->tokens, "How much of it")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
+      ->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of --calibration self")
+      ->capture_default_str();
+  command
+      ->add_option("--damping", flags->gptq.damping,
+                   "Added to the Hessian's diagonal, over its mean; up to 1")
+      ->capture_default_str();
+  command->add_flag("--act-order", flags->gptq.activation_order,
+                    "Round columns in the order of falling Hessian diagonal");
+  command->add_flag("--keep-biases", flags->keep_biases,
+                    "Correct no biases for the mean error of their product");
+}
+
+absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
+                                                const CalibrationFlags& flags,
+                                                int threads) {
+  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+  const Gpt2Config& config = model.config();
+  const int64_t context = CalibrationContext(config);
   if (flags.tokens < context) {
     return absl::InvalidArgumentError(
         absl::StrCat("--calibration-tokens must be at least a sequence of ",
@@ -63,52 +90,20 @@ absl::StatusOr<TokenCorpus> ReadCalibration(const std::string& from,
   return calibration;
 }
 
-}  // namespace
-
-void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
-  command->add_option("--calibration", flags->texts,
-                      "With --method gptq: texts, UTF-8, or self for text that "
-                      "the model writes");
-  command->add_option("--calibration-tokens", flags->tokens, "How much of it")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of --calibration self")
-      ->capture_default_str();
-  command
-      ->add_option("--damping", flags->gptq.damping,
-                   "Added to the Hessian's diagonal, over its mean; up to 1")
-      ->capture_default_str();
-  command->add_flag("--act-order", flags->gptq.activation_order,
-                    "Round columns in the order of falling Hessian diagonal");
-  command->add_flag("--keep-biases", flags->keep_biases,
-                    "Correct no biases for the mean error of their product");
-}
-
 absl::StatusOr<GptqModelResult> QuantizeByGptq(
-    const std::string& from, const CalibrationFlags& flags,
-    const QuantizeModelOptions& options, int threads) {
-  if (flags.texts.empty()) {
-    return absl::InvalidArgumentError(
-        "--method gptq needs --calibration FILE.. or --calibration self");
-  }
+    const std::string& from, const TokenCorpus& calibration,
+    const CalibrationFlags& flags, const QuantizeModelOptions& options,
+    const DataProgress& progress) {
   POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
   GptqModelOptions gptq;
   gptq.model = options;
   gptq.gptq = flags.gptq;
   gptq.correct_biases = !flags.keep_biases;
-  gptq.context = std::min(kMaxContext, model.config().n_positions);
-  POT_ASSIGN_OR_RETURN(
-      const TokenCorpus calibration,
-      ReadCalibration(from, flags, model.config(), gptq.context, threads));
+  gptq.context = CalibrationContext(model.config());
   const ParameterLayout layout(model.config());
   std::vector<float> parameters(layout.size());
   POT_RETURN_IF_ERROR(layout.Read(from, absl::MakeSpan(parameters)));
-  ProgressBar bar("quantizing");
-  return QuantizeModelGptq(layout, calibration, gptq, &parameters,
-                           [&bar](int64_t done, int64_t total) {
-                             bar.Update(done, total);
-                             return true;
-                           });
+  return QuantizeModelGptq(layout, calibration, gptq, &parameters, progress);
 }
 
 }  // namespace pot

@@ -10,6 +10,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "engine/gpt2/quantize_model.h"
+#include "trainer/data/token_corpus.h"
 #include "trainer/ptq/gptq_model.h"
 
 namespace pot {
@@ -24,11 +25,18 @@ struct CalibrationFlags {
 
 void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags);
 
-// GPTQ for the float model in `from`; shows its progress. INVALID_ARGUMENT
-// naming flag, limit and given value.
+// Sequences of tokens for the model in `from`, at most
+// `flags.tokens` in all, from all over the texts; or the model's own writing.
+// Shows its progress. INVALID_ARGUMENT naming flag, limit and given value.
+absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
+                                                const CalibrationFlags& flags,
+                                                int threads);
+
+// GPTQ for the float model in `from`. Errors as QuantizeModelGptq.
 absl::StatusOr<GptqModelResult> QuantizeByGptq(
-    const std::string& from, const CalibrationFlags& flags,
-    const QuantizeModelOptions& options, int threads);
+    const std::string& from, const TokenCorpus& calibration,
+    const CalibrationFlags& flags, const QuantizeModelOptions& options,
+    const DataProgress& progress);
 
 }  // namespace pot
 
