@@ -14,7 +14,7 @@
 #include "client/load_report.h"
 #include "client/load_runner.h"
 #include "client/load_statistics.h"
-#include "client/plot_file.h"
+#include "client/plot/plot_file.h"
 #include "client/status_line.h"
 #include "client/text_format.h"
 #include "engine/base/file.h"
@@ -180,7 +180,7 @@ absl::Status ParseDuration(const std::string& text, absl::Duration* duration) {
   }
   if (ParseTimeout(text, duration)) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(Quote(text), " is no time such as 30s or 500ms"));
+      absl::StrCat(Quoted(text), " is no time such as 30s or 500ms"));
 }
 
 void AddLevelFlags(CLI::App* command, LoadPlan* plan) {
@@ -204,7 +204,7 @@ void AddLevelFlags(CLI::App* command, LoadPlan* plan) {
           POT_RETURN_IF_ERROR(ParseNumber(text, &level.rate));
           if (!(level.rate > 0)) {
             return absl::InvalidArgumentError(
-                absl::StrCat(Quote(text), " is not over 0"));
+                absl::StrCat(Quoted(text), " is not over 0"));
           }
           plan->levels.push_back(level);
         }

@@ -59,7 +59,7 @@ absl::Status CheckUtf8(const std::vector<std::string>& arguments) {
     if (invalid == arguments[i].size()) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("argument ", i + 1, " is not UTF-8 from byte ", invalid,
-                     " on: ", Quote(arguments[i])));
+                     " on: ", Quoted(arguments[i])));
   }
   return absl::OkStatus();
 }
@@ -78,7 +78,7 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error,
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr &&
       !left.empty();
   ReportError(absl::InvalidArgumentError(absl::StrCat(
-                  unknown ? absl::StrCat("no command or flag ", Quote(left[0]))
+                  unknown ? absl::StrCat("no command or flag ", Quoted(left[0]))
                           : std::string(error.what()),
                   " (see pot-client --help)")),
               console);

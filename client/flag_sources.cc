@@ -68,7 +68,7 @@ absl::StatusOr<Config> ReadConfig(CLI::App* root, const std::string& path) {
       const std::string key = absl::StrJoin(parts, ".");
       if (known.find(key) == known.end()) {
         return absl::InvalidArgumentError(absl::StrCat(
-            Printable(path), ": no command has the key ", Quote(key)));
+            Printable(path), ": no command has the key ", Quoted(key)));
       }
       std::vector<std::string>& values = config[key];
       values.insert(values.end(), item.inputs.begin(), item.inputs.end());
@@ -87,7 +87,7 @@ absl::Status SetOption(CLI::Option* option, const std::string& name,
     for (const std::string& value : values) {
       if (FindInvalidUtf8(value) != value.size()) {
         return absl::InvalidArgumentError(
-            absl::StrCat(source, ": not UTF-8: ", Quote(value)));
+            absl::StrCat(source, ": not UTF-8: ", Quoted(value)));
       }
       option->add_result(option->get_expected_min() == 0
                              ? option->get_flag_value(name, value)

@@ -70,7 +70,7 @@ void AddCommonFlags(CLI::App* app, CommonFlags* flags) {
       [flags](const std::string& value) {
         if (ParseTimeout(value, &flags->timeout)) return absl::OkStatus();
         return absl::InvalidArgumentError(absl::StrCat(
-            Quote(value), " is no time over 0, such as 30s or 500ms"));
+            Quoted(value), " is no time over 0, such as 30s or 500ms"));
       },
       "Time for each call, e.g. 30s [none]")
       ->type_name("DURATION");

@@ -50,7 +50,7 @@ absl::Status ParseNumber(const std::string& text, T* number) {
   if constexpr (std::is_integral_v<T>) {
     if (absl::SimpleAtoi(text, number)) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(
-        Quote(text), " is no whole number in [", std::numeric_limits<T>::min(),
+        Quoted(text), " is no whole number in [", std::numeric_limits<T>::min(),
         ", ", std::numeric_limits<T>::max(), "]"));
   } else {
     bool parsed = false;
@@ -61,7 +61,7 @@ absl::Status ParseNumber(const std::string& text, T* number) {
     }
     if (parsed) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        absl::StrCat(Quote(text), " is no number"));
+        absl::StrCat(Quoted(text), " is no number"));
   }
 }
 

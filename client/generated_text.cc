@@ -82,10 +82,10 @@ std::string FormatLogprobs(
     for (const v1::TokenAlternative& other : token.alternatives()) {
       absl::StrAppendFormat(&alternatives, "%s%s %.4f",
                             alternatives.empty() ? "" : "  ",
-                            Quote(other.piece()), other.logprob());
+                            Quoted(other.piece()), other.logprob());
     }
     table.AddRow(
-        {absl::StrCat(token.token_id()), Quote(token.piece()),
+        {absl::StrCat(token.token_id()), Quoted(token.piece()),
          token.has_logprob() ? absl::StrFormat("%.4f", token.logprob()) : "-",
          token.has_logprob()
              ? absl::StrFormat("%.2f %%", 100 * std::exp(token.logprob()))

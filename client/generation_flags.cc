@@ -26,7 +26,7 @@ absl::Status ParseLogitBias(const std::vector<std::string>& texts,
     if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &id) ||
         !absl::SimpleAtof(parts[1], &bias)) {
       return absl::InvalidArgumentError(
-          absl::StrCat(Quote(text), " is not TOKEN_ID=BIAS"));
+          absl::StrCat(Quoted(text), " is not TOKEN_ID=BIAS"));
     }
     (*sampling->mutable_logit_bias())[id] = bias;
   }
@@ -111,7 +111,7 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(
     int32_t id = 0;
     if (!absl::SimpleAtoi(text, &id)) {
       return absl::InvalidArgumentError(
-          absl::StrCat(Quote(text), " is no token id"));
+          absl::StrCat(Quoted(text), " is no token id"));
     }
     ids.push_back(id);
   }

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "client/job_curves.h"
-#include "client/plot_file.h"
+#include "client/plot/plot_file.h"
 #include "pot/v1/qat_job.pb.h"
 
 namespace pot {

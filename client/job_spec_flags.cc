@@ -354,7 +354,7 @@ void AddPublishFlags(CLI::App* app, SpecEdits* edits) {
         absl::Duration window;
         if (!ParseTimeout(text, &window)) {
           return absl::InvalidArgumentError(absl::StrCat(
-              Quote(text), " is no time over 0, such as 5m or 30s"));
+              Quoted(text), " is no time over 0, such as 5m or 30s"));
         }
         edits->Add([window](QatJobSpec* spec) {
           spec->mutable_publish()->mutable_auto_rollback()->set_window_seconds(

@@ -7,7 +7,7 @@
 #include "client/job_curves.h"
 #include "client/job_plot.h"
 #include "client/jobs_commands.h"
-#include "client/plot_file.h"
+#include "client/plot/plot_file.h"
 #include "client/progress_bar.h"
 #include "client/text_format.h"
 #include "engine/base/status_macros.h"

@@ -48,7 +48,7 @@ absl::StatusOr<Slo> ParseSlo(const std::string& text) {
     if (field == nullptr || field->has_value() ||
         !ParseTimeout(pair.second, &limit)) {
       return absl::InvalidArgumentError(
-          absl::StrCat(Quote(part),
+          absl::StrCat(Quoted(part),
                        " is none of ttft=TIME, itl=TIME and total=TIME, each "
                        "once, with times such as 200ms"));
     }
@@ -77,7 +77,7 @@ absl::StatusOr<TokenRange> ParseTokenRange(const std::string& text) {
       !absl::SimpleAtoi(parts.back(), &range.high) || range.low < 1 ||
       range.high < range.low || range.high > kMaxTokens) {
     return absl::InvalidArgumentError(
-        absl::StrCat(Quote(text), " is neither a number of tokens nor LOW:HIGH",
+        absl::StrCat(Quoted(text), " is neither a number of tokens nor LOW:HIGH",
                      " within 1:", kMaxTokens));
   }
   return range;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "client/load_report.h"
-#include "client/plot_file.h"
+#include "client/plot/plot_file.h"
 
 namespace pot {
 

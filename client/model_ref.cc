@@ -36,7 +36,7 @@ absl::Status CheckName(absl::string_view what, absl::string_view name) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      what, " ", Quote(name), " is not 1-", kMaxNameBytes,
+      what, " ", Quoted(name), " is not 1-", kMaxNameBytes,
       " characters of [A-Za-z0-9._-] beginning with a letter or digit"));
 }
 
@@ -51,7 +51,7 @@ absl::StatusOr<v1::ModelRef> ParseModelRef(absl::string_view text) {
   if (absl::ConsumePrefix(&selector, "sha256:")) {
     if (!IsDigest(selector)) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "digest ", Quote(selector), " in model ", Quote(text), " is not ",
+          "digest ", Quoted(selector), " in model ", Quoted(text), " is not ",
           kDigestDigits, " lower-case hexadecimal digits"));
     }
     model.set_digest(std::string(selector));
@@ -62,7 +62,7 @@ absl::StatusOr<v1::ModelRef> ParseModelRef(absl::string_view text) {
     int64_t version = 0;
     if (!absl::SimpleAtoi(selector, &version) || version < 1) {
       return absl::InvalidArgumentError(
-          absl::StrCat("version ", selector, " in model ", Quote(text),
+          absl::StrCat("version ", selector, " in model ", Quoted(text),
                        " is not in [1, 9223372036854775807]"));
     }
     model.set_version(version);

@@ -19,7 +19,7 @@ namespace {
 
 absl::Status Wrong(absl::string_view condition, absl::string_view why) {
   return absl::InvalidArgumentError(
-      absl::StrCat("condition ", Quote(condition), " of the gate: ", why));
+      absl::StrCat("condition ", Quoted(condition), " of the gate: ", why));
 }
 
 absl::Status AddCondition(absl::string_view condition, v1::QualityGate* gate) {
@@ -36,7 +36,7 @@ absl::Status AddCondition(absl::string_view condition, v1::QualityGate* gate) {
   const bool ratio = name == "ppl" && absl::ConsumeSuffix(&limit, "x");
   double value = 0;
   if (!absl::SimpleAtod(limit, &value) || !std::isfinite(value)) {
-    return Wrong(condition, absl::StrCat(Quote(limit), " is no number"));
+    return Wrong(condition, absl::StrCat(Quoted(limit), " is no number"));
   }
   const bool upper = condition[at] == '<';
   const auto set = [&](bool has, bool wants_upper,
@@ -67,7 +67,7 @@ absl::Status AddCondition(absl::string_view condition, v1::QualityGate* gate) {
     return set(gate->has_min_top1_agreement(), false,
                [&](double v) { gate->set_min_top1_agreement(v); });
   }
-  return Wrong(condition, absl::StrCat("no figure ", Quote(name),
+  return Wrong(condition, absl::StrCat("no figure ", Quoted(name),
                                        "; known are ppl, kl and top1"));
 }
 

@@ -33,7 +33,7 @@ std::string ParentOf(const std::string& path) {
 
 absl::Status Malformed(absl::string_view name, absl::string_view what) {
   return absl::InvalidArgumentError(
-      absl::StrCat(Quote(name), " is no receipt: ", what));
+      absl::StrCat(Quoted(name), " is no receipt: ", what));
 }
 
 // v1::ReplayReceipt.output_sha256; machines are little-endian.
@@ -62,7 +62,7 @@ absl::Status CheckReceipt(const v1::ReplayReceipt& receipt,
                           absl::string_view name) {
   if (!IsDigest(receipt.model().sha256())) {
     return Malformed(
-        name, absl::StrCat("model.sha256 is ", Quote(receipt.model().sha256()),
+        name, absl::StrCat("model.sha256 is ", Quoted(receipt.model().sha256()),
                            ", not 64 lower-case hexadecimal "
                            "digits"));
   }
@@ -92,13 +92,13 @@ absl::Status CheckReceipt(const v1::ReplayReceipt& receipt,
   if (digest == receipt.output_sha256()) return absl::OkStatus();
   return Malformed(name,
                    absl::StrCat("it was changed: output_sha256 is ",
-                                Quote(receipt.output_sha256()),
+                                Quoted(receipt.output_sha256()),
                                 ", that of its sequences \"", digest, "\""));
 }
 
 absl::Status FileError(absl::string_view what, const std::string& path) {
   const int error = errno;
-  return absl::ErrnoToStatus(error, absl::StrCat(what, " ", Quote(path)));
+  return absl::ErrnoToStatus(error, absl::StrCat(what, " ", Quoted(path)));
 }
 
 }  // namespace
@@ -111,7 +111,7 @@ absl::Status CheckReceiptPath(const std::string& path) {
   if (stat(path.c_str(), &info) == 0) {
     if (S_ISREG(info.st_mode)) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        absl::StrCat("a receipt replaces its file, and ", Quote(path),
+        absl::StrCat("a receipt replaces its file, and ", Quoted(path),
                      " is no regular one"));
   }
   if (errno != ENOENT) return FileError("the receipt", path);
@@ -121,7 +121,7 @@ absl::Status CheckReceiptPath(const std::string& path) {
   }
   if (S_ISDIR(info.st_mode)) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(Quote(parent), " is no directory"));
+      absl::StrCat(Quoted(parent), " is no directory"));
 }
 
 absl::Status SaveReceipt(Session* session, const v1::GenerateSummary& summary,
@@ -129,7 +129,7 @@ absl::Status SaveReceipt(Session* session, const v1::GenerateSummary& summary,
   if (!summary.has_receipt()) {
     return absl::UnimplementedError(
         absl::StrCat("the server ", session->connection().server(), ", ",
-                     Quote(summary.model().engine()), ", gives no receipts"));
+                     Quoted(summary.model().engine()), ", gives no receipts"));
   }
   const std::string unfinished = absl::StrCat(path, ".tmp-", getpid());
   absl::Status status =

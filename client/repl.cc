@@ -95,7 +95,7 @@ absl::Status Repl::Set(absl::string_view arguments) {
   CLI::Option* const option = settings_.get_option_no_throw(name);
   if (option == nullptr || name == "--help") {
     return absl::InvalidArgumentError(
-        absl::StrCat("no setting ", Quote(arguments.substr(0, blank)),
+        absl::StrCat("no setting ", Quoted(arguments.substr(0, blank)),
                      "; try temperature, "
                      "top-k, top-p, seed, max-new-tokens, stop, ..."));
   }
@@ -180,7 +180,7 @@ absl::StatusOr<bool> Repl::HandleCommand(absl::string_view line) {
     POT_RETURN_IF_ERROR(session_->console().Write(transcript_));
   } else {
     return absl::InvalidArgumentError(
-        absl::StrCat("no command ", Quote(command), "; see /help"));
+        absl::StrCat("no command ", Quoted(command), "; see /help"));
   }
   return true;
 }

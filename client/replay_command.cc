@@ -71,7 +71,7 @@ absl::StatusOr<v1::ReplayReceipt> RunAgain(Session* session,
   if (!summary.has_receipt()) {
     return absl::UnimplementedError(
         absl::StrCat("the server ", session->connection().server(), ", ",
-                     Quote(summary.model().engine()), ", gives no receipts"));
+                     Quoted(summary.model().engine()), ", gives no receipts"));
   }
   return summary.receipt();
 }
@@ -130,8 +130,8 @@ absl::Status Replay(Session* session, const std::string& path) {
                        RunAgain(session, receipt));
   if (again.arithmetic() != receipt.arithmetic()) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the receipt's arithmetic is ", Quote(receipt.arithmetic()),
-        ", the server's ", Quote(again.arithmetic()),
+        "the receipt's arithmetic is ", Quoted(receipt.arithmetic()),
+        ", the server's ", Quoted(again.arithmetic()),
         ": see pot-server --activations"));
   }
   if (SoftwareOf(again.model()) != SoftwareOf(receipt.model())) {

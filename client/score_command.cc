@@ -41,7 +41,7 @@ std::string FormatScores(const v1::ScoreRequest& request,
                             : score.total_logprob() /
                                   static_cast<double>(score.scored_tokens());
     table.AddRow({i < request.continuations_size()
-                      ? Quote(request.continuations(i).text())
+                      ? Quoted(request.continuations(i).text())
                       : "the prompt",
                   FormatCount(score.scored_tokens()),
                   absl::StrFormat("%.4f", score.total_logprob()),

@@ -47,7 +47,7 @@ std::string Escape(absl::string_view text, bool quotes) {
 
 std::string Printable(absl::string_view text) { return Escape(text, false); }
 
-std::string Quote(absl::string_view text) {
+std::string Quoted(absl::string_view text) {
   return absl::StrCat("\"", Escape(text, true), "\"");
 }
 

@@ -16,7 +16,7 @@ namespace pot {
 std::string Printable(absl::string_view text);
 
 // The same in double quotes, with \" and \\ escaped.
-std::string Quote(absl::string_view text);
+std::string Quoted(absl::string_view text);
 
 // Code points of UTF-8: every byte that does not continue one. Columns, for
 // the characters that this program writes.

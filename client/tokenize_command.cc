@@ -32,7 +32,7 @@ std::string FormatPieces(const v1::TokenizeResponse& response) {
   Table table({{"token", Table::Align::kRight}, {"piece"}});
   for (int i = 0; i < response.token_ids_size(); ++i) {
     table.AddRow({absl::StrCat(response.token_ids(i)),
-                  i < response.pieces_size() ? Quote(response.pieces(i)) : ""});
+                  i < response.pieces_size() ? Quoted(response.pieces(i)) : ""});
   }
   return table.ToString();
 }

@@ -39,7 +39,7 @@ absl::Status CheckName(absl::string_view name) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("--name must be 1 to ", kMaxNameBytes,
-                   " of [A-Za-z0-9._-], not ", Quote(name)));
+                   " of [A-Za-z0-9._-], not ", Quoted(name)));
 }
 
 absl::Status CheckScopes(absl::string_view text) {
@@ -51,7 +51,7 @@ absl::Status CheckScopes(absl::string_view text) {
     }
     return absl::InvalidArgumentError(absl::StrCat(
         "--scopes must be some of infer,admin,train,worker, each once, not ",
-        Quote(text)));
+        Quoted(text)));
   }
   return absl::OkStatus();
 }

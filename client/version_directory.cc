@@ -40,12 +40,12 @@ ListVersionDirectory(const std::string& directory) {
   for (const auto& [name, entry] : manifest["files"].items()) {
     if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos) {
       return Malformed(path,
-                       absl::StrCat("file name ", Quote(name), " is a path"));
+                       absl::StrCat("file name ", Quoted(name), " is a path"));
     }
     if (!entry.is_object() || !entry.contains("bytes") ||
         !entry["bytes"].is_number_unsigned() || !entry.contains("sha256") ||
         !entry["sha256"].is_string()) {
-      return Malformed(path, absl::StrCat("file ", Quote(name),
+      return Malformed(path, absl::StrCat("file ", Quoted(name),
                                           " without bytes and sha256"));
     }
     const auto expected = entry["bytes"].get<uint64_t>();

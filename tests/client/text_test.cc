@@ -52,7 +52,7 @@ TEST(ModelRefTest, RefusesWhatTheServerWouldNot) {
 TEST(TextFormatTest, KeepsTerminalsSafe) {
   EXPECT_EQ(Printable("a\n\t\x1b[0m\x7f"), "a\\n\\t\\x1b[0m\\x7f");
   EXPECT_EQ(Printable("\xc2\x9b"), "\\xc2\\x9b");  // C1: CSI
-  EXPECT_EQ(Quote("\xff\"\\é"), "\"\\xff\\\"\\\\é\"");
+  EXPECT_EQ(Quoted("\xff\"\\é"), "\"\\xff\\\"\\\\é\"");
 }
 
 TEST(TextFormatTest, Figures) {

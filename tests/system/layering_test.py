@@ -41,10 +41,12 @@ ALLOWED = {
     "server/rpc": ENGINE_ALL + ["server/"] + PROTO + GRPC,
     "server": ENGINE_ALL + ["server/", "CLI/", "nlohmann/"] + PROTO + GRPC,
     "trainer": ENGINE_ALL + ["CLI/", "nlohmann/", "oneapi/dnnl/",
-                             "server/observability/", "client/transport/"],
+                             "server/observability/", "client/transport/",
+                             "client/plot/"],
     "trainer/worker": ENGINE_ALL + ["trainer/", "server/observability/",
                                     "client/transport/"] + PROTO + GRPC,
     "client": ["CLI/", "nlohmann/"] + ENGINE_BASE + PROTO + GRPC,
+    "client/plot": ENGINE_BASE + ["client/text_format.h"],
     "client/transport": ENGINE_BASE + GRPC,
 }
 # What the operating system's C headers look like: no folder, or one of these.

@@ -1,6 +1,6 @@
 // What all figures share: the file, its format, and words in gnuplot's script.
-#ifndef POT_CLIENT_PLOT_FILE_H_
-#define POT_CLIENT_PLOT_FILE_H_
+#ifndef POT_CLIENT_PLOT_PLOT_FILE_H_
+#define POT_CLIENT_PLOT_PLOT_FILE_H_
 
 #include <string>
 
@@ -30,4 +30,4 @@ absl::Status DrawPlot(const std::string& script, const std::string& path);
 
 }  // namespace pot
 
-#endif  // POT_CLIENT_PLOT_FILE_H_
+#endif  // POT_CLIENT_PLOT_PLOT_FILE_H_

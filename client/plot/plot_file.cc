@@ -1,4 +1,4 @@
-#include "client/plot_file.h"
+#include "client/plot/plot_file.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "client/gnuplot.h"
+#include "client/plot/gnuplot.h"
 #include "client/text_format.h"
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
@@ -19,7 +19,7 @@ absl::StatusOr<PlotFormat> PlotFormatOf(const std::string& flag,
   if (absl::EndsWithIgnoreCase(path, ".svg")) return PlotFormat::kSvg;
   if (absl::EndsWithIgnoreCase(path, ".png")) return PlotFormat::kPng;
   return absl::InvalidArgumentError(absl::StrCat(
-      flag, " ", Quote(path), " is not the name of an .svg or a .png file"));
+      flag, " ", Quoted(path), " is not the name of an .svg or a .png file"));
 }
 
 std::string PlotTerminal(PlotFormat format) {

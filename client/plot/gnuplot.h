@@ -1,5 +1,5 @@
-#ifndef POT_CLIENT_GNUPLOT_H_
-#define POT_CLIENT_GNUPLOT_H_
+#ifndef POT_CLIENT_PLOT_GNUPLOT_H_
+#define POT_CLIENT_PLOT_GNUPLOT_H_
 
 #include <string>
 
@@ -15,4 +15,4 @@ absl::StatusOr<std::string> RunGnuplot(const std::string& script);
 
 }  // namespace pot
 
-#endif  // POT_CLIENT_GNUPLOT_H_
+#endif  // POT_CLIENT_PLOT_GNUPLOT_H_

@@ -1,4 +1,4 @@
-#include "client/gnuplot.h"
+#include "client/plot/gnuplot.h"
 
 #include <signal.h>
 #include <spawn.h>
