@@ -10,6 +10,7 @@ if(NOT POT_ENGINE_ONLY)
   find_package(spdlog CONFIG REQUIRED)
   find_package(prometheus-cpp CONFIG REQUIRED)
   find_package(SQLite3 REQUIRED)
+  find_package(CURL REQUIRED)
   find_program(POT_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 endif()
 

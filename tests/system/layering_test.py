@@ -30,6 +30,7 @@ ALLOWED = {
     "engine/sampling": ENGINE_KERNELS,
     "engine/gpt2": ENGINE_KERNELS + ["engine/checkpoint/", "engine/text/",
                                     "nlohmann/"],
+    "engine/hub": ENGINE_BASE + ["nlohmann/", "openssl/", "curl/"],
     "engine": ABSL + ["engine/"],
     "server/observability": ENGINE_BASE + ["spdlog/", "nlohmann/",
                                            "prometheus/"],
@@ -45,7 +46,8 @@ ALLOWED = {
                              "client/plot/"],
     "trainer/worker": ENGINE_ALL + ["trainer/", "server/observability/",
                                     "client/transport/"] + PROTO + GRPC,
-    "client": ["CLI/", "nlohmann/"] + ENGINE_BASE + PROTO + GRPC,
+    "client": (["CLI/", "nlohmann/", "engine/hub/"] + ENGINE_BASE + PROTO
+               + GRPC),
     "client/plot": ENGINE_BASE + ["client/text_format.h"],
     "client/transport": ENGINE_BASE + GRPC,
 }
