@@ -1,6 +1,7 @@
 #include "engine/quant/level_book.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -8,7 +9,7 @@
 namespace pot {
 namespace {
 
-LevelBook MakeBook(const PotFormat& format) {
+LevelBook MakeBook(const PotFormat& format, RoundIn round) {
   // Codes by magnitude and sign.
   std::map<int64_t, std::array<int, 2>> magnitudes;
   for (int code = format.num_codes() - 1; code >= 0; --code) {
@@ -30,22 +31,29 @@ LevelBook MakeBook(const PotFormat& format) {
     }
   }
   for (int j = 0; j + 1 < book.count; ++j) {
-    book.threshold[j] = 0.5f * (book.magnitude[j] + book.magnitude[j + 1]);
+    const double low = book.magnitude[j], high = book.magnitude[j + 1];
+    const bool mean = round == RoundIn::kValue || low == 0;
+    book.threshold[j] =
+        static_cast<float>(mean ? 0.5 * (low + high) : std::sqrt(low * high));
   }
   return book;
 }
 
 }  // namespace
 
-const LevelBook* FindLevelBook(const PotFormat* format) {
-  static const std::vector<LevelBook>* const books = [] {
-    auto* all = new std::vector<LevelBook>;
-    for (const PotFormat& each : AllPotFormats())
-      all->push_back(MakeBook(each));
+const LevelBook* FindLevelBook(const PotFormat* format, RoundIn round) {
+  static const std::vector<std::array<LevelBook, 2>>* const books = [] {
+    auto* all = new std::vector<std::array<LevelBook, 2>>;
+    for (const PotFormat& each : AllPotFormats()) {
+      all->push_back(
+          {MakeBook(each, RoundIn::kValue), MakeBook(each, RoundIn::kLog2)});
+    }
     return all;
   }();
   for (size_t i = 0; i < books->size(); ++i) {
-    if (format == &AllPotFormats()[i]) return &(*books)[i];
+    if (format == &AllPotFormats()[i]) {
+      return &(*books)[i][round == RoundIn::kValue ? 0 : 1];
+    }
   }
   return nullptr;
 }

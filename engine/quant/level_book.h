@@ -1,5 +1,5 @@
-// A format's levels in the order that rounding to nearest needs. Internal to
-// the quantizer.
+// A format's levels in the order that rounding needs. Internal to the
+// quantizer.
 #ifndef POT_ENGINE_QUANT_LEVEL_BOOK_H_
 #define POT_ENGINE_QUANT_LEVEL_BOOK_H_
 
@@ -16,7 +16,7 @@ struct LevelBook {
 
   int count = 0;  // of magnitudes
   std::array<float, kMaxMagnitudes> magnitude{};
-  // threshold[j]: halfway between magnitudes j and j + 1.
+  // threshold[j]: where rounding goes from magnitude j to j + 1.
   std::array<float, kMaxMagnitudes> threshold{};
   // Index of the largest magnitude, and the code of each: [0] for levels
   // >= 0, [1] for negative ones (and 0, where the book has it).
@@ -24,8 +24,15 @@ struct LevelBook {
   std::array<std::array<PotCode, kMaxMagnitudes>, 2> code{};
 };
 
+// Which of two magnitudes is nearer.
+enum class RoundIn {
+  kValue,  // thresholds are arithmetic means
+  kLog2,   // geometric ones, but halfway to 0
+};
+
 // nullptr when `format` is not one of AllPotFormats().
-const LevelBook* FindLevelBook(const PotFormat* format);
+const LevelBook* FindLevelBook(const PotFormat* format,
+                               RoundIn round = RoundIn::kValue);
 
 // out[i] = first + sum over j < count - 1 of (x[i] > threshold[j]) * rise[j],
 // x >= 0: with rises of 1 the index of the magnitude nearest to x[i], with

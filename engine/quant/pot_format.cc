@@ -67,12 +67,33 @@ constexpr PotFormat MakeTwoHot(absl::string_view name) {
   return format;
 }
 
+constexpr PotFormat MakeUniform(absl::string_view name, int bits) {
+  // 0, 1, 2, 2+1, 4, 4+1, 4+2, 8-1, 8.
+  constexpr PotTerms kMagnitudes[] = {
+      {{0, 0}, {0, 0}}, {{1, 0}, {0, 0}},  {{1, 0}, {1, 0}},
+      {{1, 1}, {1, 0}}, {{1, 0}, {2, 0}},  {{1, 1}, {2, 0}},
+      {{1, 1}, {2, 1}}, {{1, -1}, {3, 0}}, {{1, 0}, {3, 0}},
+  };
+  PotFormat format{name, bits, {}, {}, true, -1};
+  const int half = 1 << (bits - 1);
+  for (int code = 0; code < 2 * half; ++code) {
+    const bool negative = code >= half;
+    PotTerms terms = kMagnitudes[negative ? 2 * half - code : code];
+    if (negative) {
+      for (int8_t& sign : terms.sign) sign = static_cast<int8_t>(-sign);
+    }
+    SetLevel(format, code, terms);
+  }
+  return format;
+}
+
 constexpr PotFormat kFormats[] = {
     MakePot("pot2", 2),           MakePot("pot3", 3),
     MakePot("pot4", 4),           MakePot("pot5", 5),
     MakePot("pot6", 6),           MakeStrict("pot2-strict", 2),
     MakeStrict("pot3-strict", 3), MakeStrict("pot4-strict", 4),
-    MakeTwoHot("twohot4"),
+    MakeTwoHot("twohot4"),        MakeUniform("int3", 3),
+    MakeUniform("int4", 4),
 };
 
 // What the header promises: levels in range, each the sum of its terms, no

@@ -12,6 +12,8 @@
 //   (-1)^s * 2^m                           N = 4: {+-1, +-2, .. +-128}
 // twohot4 (n-hot PoT, arXiv 2103.11704): (-1)^s * {1,3,5,7,10,14,20,28}[m],
 //   each of them 2^a or 2^a +- 2^b.
+// intN, N = 3, 4: -2^(N-1) .. 2^(N-1) - 1, the code in two's complement. Uniform
+//   levels, to compare with; up to 8 in magnitude each is 2^a or 2^a +- 2^b too.
 //
 // Every level of a format of at most 4 bits lies in [-128, 128], every one of
 // the wider formats in [-2^31, 2^30].

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -58,6 +60,20 @@ void NearestCodes(absl::Span<const float> group, float scale,
   }
 }
 
+RoundIn RoundingOf(QuantizeMode mode) {
+  return mode == QuantizeMode::kNearest ? RoundIn::kValue : RoundIn::kLog2;
+}
+
+constexpr struct {
+  QuantizeMode mode;
+  absl::string_view name;
+} kModes[] = {
+    {QuantizeMode::kPaper, "paper"},
+    {QuantizeMode::kNearest, "nearest"},
+    {QuantizeMode::kPotPtq, "potptq"},
+    {QuantizeMode::kPotPtqStart, "potptq-start"},
+};
+
 absl::Status CheckWeights(absl::Span<const float> weights, int64_t cols) {
   for (size_t i = 0; i < weights.size(); ++i) {
     // Negated, so that a NaN fails too.
@@ -74,16 +90,20 @@ absl::Status CheckWeights(absl::Span<const float> weights, int64_t cols) {
 }  // namespace
 
 absl::StatusOr<QuantizeMode> ParseQuantizeMode(absl::string_view text) {
-  for (const QuantizeMode mode :
-       {QuantizeMode::kPaper, QuantizeMode::kNearest}) {
-    if (text == QuantizeModeName(mode)) return mode;
+  std::string known;
+  for (const auto& [mode, name] : kModes) {
+    if (text == name) return mode;
+    absl::StrAppend(&known, known.empty() ? "" : ", ", name);
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "unknown quantizer ", Quote(text), "; known are paper, nearest"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown quantizer ", Quote(text), "; known are ", known));
 }
 
 absl::string_view QuantizeModeName(QuantizeMode mode) {
-  return mode == QuantizeMode::kPaper ? "paper" : "nearest";
+  for (const auto& [each, name] : kModes) {
+    if (each == mode) return name;
+  }
+  return "";
 }
 
 absl::Status CheckQuantizeOptions(const QuantizeOptions& options) {
@@ -117,7 +137,12 @@ float ChooseScale(absl::Span<const float> group, const QuantizeOptions& options,
     return std::max(max / top, options.paper_eps);
   }
   if (max == 0.0f) return 0.0f;
-  return SearchScale(group, max, *options.format, pool);
+  if (options.mode == QuantizeMode::kPotPtqStart) {
+    const double s0 = 2.0 * max / static_cast<double>(options.format->top());
+    return std::max(static_cast<float>(s0), std::numeric_limits<float>::min());
+  }
+  return SearchScale(group, max, *options.format, RoundingOf(options.mode),
+                     pool);
 }
 
 void QuantizeGroup(absl::Span<const float> group, float scale,
@@ -126,8 +151,10 @@ void QuantizeGroup(absl::Span<const float> group, float scale,
     std::fill(codes.begin(), codes.end(), PotCode{0});
     return;
   }
-  if (options.mode == QuantizeMode::kNearest) {
-    NearestCodes(group, scale, *FindLevelBook(options.format), codes);
+  if (options.mode != QuantizeMode::kPaper) {
+    NearestCodes(group, scale,
+                 *FindLevelBook(options.format, RoundingOf(options.mode)),
+                 codes);
     return;
   }
   for (size_t i = 0; i < group.size(); ++i) {

@@ -1,4 +1,4 @@
-// Float weights to codes and scales, by rounding to nearest. Export and
+// Float weights to codes and scales, each weight for itself. Export and
 // training call the same functions, so what was trained is what is served.
 #ifndef POT_ENGINE_QUANT_POT_QUANTIZER_H_
 #define POT_ENGINE_QUANT_POT_QUANTIZER_H_
@@ -27,6 +27,14 @@ enum class QuantizeMode {
   // the book is lopsided; ties go to the smaller |level|, then to the smaller
   // code, and among scales to the first.
   kNearest,
+  // PoTPTQ (arXiv 2507.11959), step 1: the level nearest in log2, 0 where the
+  // book has it up to half its least level, under the scale of least squared
+  // error among s0 * 0.01 i, i = 1 .. 200, with s0 = 2 max|w| / top; both signs
+  // when the book is lopsided. In potN-strict that is their formula: codes
+  // E = clamp(round(log2(|w|/s)), 0, qmax), s0 = max|w| / 2^(qmax - 1).
+  kPotPtq,
+  // The same under s0 itself: what they compare with ("RTN").
+  kPotPtqStart,
 };
 
 absl::StatusOr<QuantizeMode> ParseQuantizeMode(absl::string_view text);
@@ -43,6 +51,7 @@ struct QuantizeOptions {
 };
 
 inline constexpr int kScaleSteps = 64;
+inline constexpr int kPotPtqSteps = 200;
 
 // Largest |weight|, and paper_eps, that is accepted: far beyond any model, and
 // every scale times every level stays a finite float.

@@ -21,6 +21,8 @@ constexpr int kChunk = 512;
 // Weights whose errors are summed by one thread.
 constexpr size_t kSlice = 1 << 16;
 
+// Scales over max_magnitude / top.
+//
 // 0.04 * 67.5^(t / 63), t = 0 .. 63, that is 0.04 .. 2.7, by multiplication:
 // IEEE 754 doubles give the same everywhere, which pow() would not.
 constexpr std::array<double, kScaleSteps> kRatios = [] {
@@ -33,9 +35,22 @@ constexpr std::array<double, kScaleSteps> kRatios = [] {
   return ratios;
 }();
 
+// 0.01 i, i = 1 .. 200, times s0 = 2 max_magnitude / top.
+constexpr std::array<double, kPotPtqSteps> kPotPtqRatios = [] {
+  std::array<double, kPotPtqSteps> ratios{};
+  for (int i = 0; i < kPotPtqSteps; ++i) ratios[i] = 0.02 * (i + 1);
+  return ratios;
+}();
+
+absl::Span<const double> RatiosOf(RoundIn round) {
+  if (round == RoundIn::kValue) return kRatios;
+  return kPotPtqRatios;
+}
+
 // Squared error of each candidate, in units of (max_magnitude / top)^2, for
 // the positive [0] and the negative [1] scale.
-using Errors = std::array<std::array<double, kScaleSteps>, 2>;
+using Errors = std::array<std::array<double, kPotPtqSteps>, 2>;
+static_assert(kScaleSteps <= kPotPtqSteps);
 
 // sum (x - min(level, limit))^2, in one fixed order.
 double SquaredError(const float* x, const float* level, const float* limit,
@@ -62,16 +77,17 @@ double SquaredError(const float* x, const float* level, const float* limit,
 
 class SliceSearch {
  public:
-  SliceSearch(const PotFormat& format, float max_magnitude)
-      : book_(*FindLevelBook(&format)),
+  SliceSearch(const PotFormat& format, float max_magnitude, RoundIn round)
+      : book_(*FindLevelBook(&format, round)),
+        ratios_(RatiosOf(round)),
         num_signs_(format.lopsided ? 2 : 1),
         max_magnitude_(max_magnitude) {
     for (int j = 0; j + 1 < book_.count; ++j) {
       rise_[j] = book_.magnitude[j + 1] - book_.magnitude[j];
     }
-    for (int t = 0; t < kScaleSteps; ++t) {
+    for (size_t t = 0; t < ratios_.size(); ++t) {
       inverse_[t] =
-          static_cast<float>(static_cast<double>(format.top()) / kRatios[t]);
+          static_cast<float>(static_cast<double>(format.top()) / ratios_[t]);
     }
   }
 
@@ -92,29 +108,31 @@ class SliceSearch {
       limit[0][i] = book_.magnitude[book_.last[negative ? 1 : 0]];
       limit[1][i] = book_.magnitude[book_.last[negative ? 0 : 1]];
     }
-    for (int t = 0; t < kScaleSteps; ++t) {
+    for (size_t t = 0; t < ratios_.size(); ++t) {
       const float inverse = inverse_[t];
       for (int i = 0; i < n; ++i) x[i] = unit[i] * inverse;
       RoundToBook(book_, book_.magnitude[0], rise_.data(), x, n, level);
       for (int sign = 0; sign < num_signs_; ++sign) {
         errors[sign][t] +=
-            SquaredError(x, level, limit[sign], n) * (kRatios[t] * kRatios[t]);
+            SquaredError(x, level, limit[sign], n) * (ratios_[t] * ratios_[t]);
       }
     }
   }
 
   const LevelBook& book_;
+  absl::Span<const double> ratios_;
   int num_signs_;
   float max_magnitude_;
   std::array<float, LevelBook::kMaxMagnitudes> rise_{};
-  std::array<float, kScaleSteps> inverse_{};
+  std::array<float, kPotPtqSteps> inverse_{};
 };
 
 }  // namespace
 
 float SearchScale(absl::Span<const float> group, float max_magnitude,
-                  const PotFormat& format, ThreadPool* pool) {
-  const SliceSearch search(format, max_magnitude);
+                  const PotFormat& format, RoundIn round, ThreadPool* pool) {
+  const SliceSearch search(format, max_magnitude, round);
+  const absl::Span<const double> ratios = RatiosOf(round);
   Errors total{};
   if (group.size() <= kSlice) {
     search.Add(group, total);
@@ -132,7 +150,7 @@ float SearchScale(absl::Span<const float> group, float max_magnitude,
     }
     for (const Errors& each : partial) {
       for (int sign = 0; sign < 2; ++sign) {
-        for (int t = 0; t < kScaleSteps; ++t) {
+        for (size_t t = 0; t < ratios.size(); ++t) {
           total[sign][t] += each[sign][t];
         }
       }
@@ -141,11 +159,11 @@ float SearchScale(absl::Span<const float> group, float max_magnitude,
 
   double best_error = std::numeric_limits<double>::infinity();
   double best = 0.0;
-  for (int t = 0; t < kScaleSteps; ++t) {
+  for (size_t t = 0; t < ratios.size(); ++t) {
     for (int sign = 0; sign < (format.lopsided ? 2 : 1); ++sign) {
       if (total[sign][t] >= best_error) continue;
       best_error = total[sign][t];
-      best = sign == 0 ? kRatios[t] : -kRatios[t];
+      best = sign == 0 ? ratios[t] : -ratios[t];
     }
   }
   const double scale = best * static_cast<double>(max_magnitude) /

@@ -1,19 +1,21 @@
-// The scale of least squared error under rounding to nearest. Internal to the
-// quantizer.
+// The scale of least squared error. Internal to the quantizer.
 #ifndef POT_ENGINE_QUANT_SCALE_SEARCH_H_
 #define POT_ENGINE_QUANT_SCALE_SEARCH_H_
 
 #include "absl/types/span.h"
 #include "engine/base/thread_pool.h"
+#include "engine/quant/level_book.h"
 #include "engine/quant/pot_format.h"
 
 namespace pot {
 
-// The best of kScaleSteps scales (of either sign in a lopsided book), at least
-// 2^-126 in magnitude; `max_magnitude` > 0 is that of `group`. The result does
-// not depend on `pool`, which may be null.
+// The best of the scales that a way of rounding is searched with, of either
+// sign in a lopsided book, at least 2^-126 in magnitude: with kValue
+// kScaleSteps geometric steps, with kLog2 those of arXiv 2507.11959.
+// `max_magnitude` > 0 is that of `group`. The result does not depend on `pool`,
+// which may be null.
 float SearchScale(absl::Span<const float> group, float max_magnitude,
-                  const PotFormat& format, ThreadPool* pool);
+                  const PotFormat& format, RoundIn round, ThreadPool* pool);
 
 }  // namespace pot
 

@@ -64,7 +64,7 @@ bool WeightFakeQuantizer::one_scale() const {
 }
 
 bool WeightFakeQuantizer::searches_on_one_thread() const {
-  return one_scale() && options_.quantize.mode == QuantizeMode::kNearest;
+  return one_scale() && options_.quantize.mode != QuantizeMode::kPaper;
 }
 
 int64_t WeightFakeQuantizer::run_length() const {

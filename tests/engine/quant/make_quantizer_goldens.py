@@ -2,8 +2,8 @@
 """Writes testdata/quantizer_goldens.bin (needs python3-numpy, python3-torch).
 
 Independent of the C++ code: the paper's quantizer in torch float32, as
-written down in the papers; the nearest quantizer by exhaustive search in
-float64; activations in float64. The file is a sequence of tensors, each a
+written down in the papers; the nearest quantizer and PoTPTQ's
+step 1 by exhaustive search in float64; activations in float64. The file is a sequence of tensors, each a
 line "name dtype rows cols" followed by rows * cols little-endian values.
 """
 import os
@@ -25,6 +25,8 @@ def levels_of(name):
         return book + [-x for x in book]
     bits = int(name[3])
     half = 1 << (bits - 1)
+    if name.startswith("int"):
+        return list(range(half)) + list(range(-half, 0))
     if name.endswith("-strict"):
         return [2**m for m in range(half)] + [-(2**m) for m in range(half)]
     arm = [2**(m - 1) for m in range(1, half)]
@@ -32,7 +34,7 @@ def levels_of(name):
 
 
 FORMATS = ["pot2", "pot3", "pot4", "pot5", "pot6", "pot2-strict",
-           "pot3-strict", "pot4-strict", "twohot4"]
+           "pot3-strict", "pot4-strict", "twohot4", "int3", "int4"]
 
 
 def groups_of(shape, granularity):
@@ -84,6 +86,39 @@ def nearest(w, levels):
     return np.array(order, np.uint8)[best[2]], best[1]
 
 
+def potptq(w, levels):
+    """The same for PoTPTQ: nearest in log2, halfway to 0."""
+    w = w.astype(np.float64)
+    biggest = np.abs(w).max()
+    if biggest == 0:
+        return np.zeros(w.shape, np.uint8), np.float32(0)
+    s0 = biggest / (max(abs(x) for x in levels) / 2)
+    least = min(abs(x) for x in levels if x)
+    signs = (1, -1) if min(levels) != -max(levels) else (1,)
+    best = (np.inf, None, None)
+    for i in range(1, 201):
+        for sign in signs:
+            s = np.float32(sign * s0 * (0.01 * i))
+            x = w / float(s)
+            codes = np.zeros(w.shape, np.uint8)
+            distance = np.full(w.shape, np.inf)
+            for code, level in enumerate(levels):
+                if level == 0:
+                    continue
+                same = (x < 0) == (level < 0)
+                with np.errstate(divide="ignore"):
+                    d = np.abs(np.log2(np.abs(x)) - np.log2(abs(level)))
+                better = same & ((d < distance) | np.isinf(distance))
+                codes[better], distance[better] = code, d[better]
+            if 0 in levels:
+                codes[np.abs(x) <= least / 2] = levels.index(0)
+            q = float(s) * np.array(levels, np.float64)[codes]
+            error = ((w - q)**2).sum()
+            if error < best[0]:
+                best = (error, s, codes)
+    return best[2], best[1]
+
+
 def activation(x, affine):
     """Scale, zero point and unrounded codes of each row, in float64."""
     scales, zeros, codes = [], [], []
@@ -130,6 +165,13 @@ def main():
                 for g, where in enumerate(groups):
                     codes[where], scales[g] = nearest(w[where], levels)
                 case = "nearest/%s/%s/%s" % (name, fmt, granularity)
+                put(case + "/codes", codes, "uint8")
+                put(case + "/scales", scales, "float32")
+                if granularity not in ("row", "g32"):
+                    continue
+                for g, where in enumerate(groups):
+                    codes[where], scales[g] = potptq(w[where], levels)
+                case = "potptq/%s/%s/%s" % (name, fmt, granularity)
                 put(case + "/codes", codes, "uint8")
                 put(case + "/scales", scales, "float32")
             for bits in range(2, 7):

@@ -16,6 +16,9 @@ using ::testing::HasSubstr;
 // The level of a code, from the text of pot_format.h and in floating point.
 double LevelByText(const std::string& name, int code) {
   const int bits = name == "twohot4" ? 4 : name[3] - '0';
+  if (name.starts_with("int")) {  // two's complement
+    return code < (1 << (bits - 1)) ? code : code - (1 << bits);
+  }
   const int half = 1 << (bits - 1);
   const double sign = code >= half ? -1 : 1;
   const int m = code % half;
@@ -43,7 +46,8 @@ TEST(PotFormatTest, EveryCodeOfEveryFormatHasTheDocumentedLevel) {
 
 TEST(PotFormatTest, TermsAddUpToTheLevel) {
   for (const PotFormat& format : AllPotFormats()) {
-    const bool two_hot = format.name == "twohot4";
+    const bool two_hot =
+        format.name == "twohot4" || format.name.substr(0, 3) == "int";
     for (int code = 0; code < format.num_codes(); ++code) {
       double sum = 0;
       int terms = 0;
@@ -83,14 +87,14 @@ TEST(PotFormatTest, PaperLevelsExistWherePaperModeApplies) {
   for (const PotFormat& format : AllPotFormats()) {
     const std::set<int64_t> levels(format.levels.begin(),
                                    format.levels.begin() + format.num_codes());
-    const bool has_zero = levels.contains(0);
-    EXPECT_EQ(format.paper_max_exponent >= 0, has_zero) << format.name;
+    const bool applies = levels.contains(0) && !levels.contains(3);
+    EXPECT_EQ(format.paper_max_exponent >= 0, applies) << format.name;
     for (int e = 0; e <= format.paper_max_exponent; ++e) {
       EXPECT_TRUE(levels.contains(int64_t{1} << e)) << format.name;
       EXPECT_TRUE(levels.contains(-(int64_t{1} << e))) << format.name;
     }
     // {0, +-2^0 .. +-2^k} is all but one of the levels.
-    if (has_zero) {
+    if (applies) {
       EXPECT_EQ(2 * (format.paper_max_exponent + 1) + 1,
                 format.num_codes() - 1);
     }
@@ -119,7 +123,7 @@ TEST(PotFormatTest, FindsByNameAndListsTheKnownOnes) {
     EXPECT_EQ(found.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(found.status().message()),
                 HasSubstr("pot2, pot3, pot4, pot5, pot6, pot2-strict, "
-                          "pot3-strict, pot4-strict, twohot4"));
+                          "pot3-strict, pot4-strict, twohot4, int3, int4"));
   }
 }
 

@@ -54,7 +54,8 @@ void ExpectInvalid(const absl::StatusOr<PotMatrix>& result,
 }
 
 TEST(PotQuantizerTest, ParsesWhatItPrints) {
-  for (const auto mode : {QuantizeMode::kPaper, QuantizeMode::kNearest}) {
+  for (const auto mode : {QuantizeMode::kPaper, QuantizeMode::kNearest,
+                          QuantizeMode::kPotPtq, QuantizeMode::kPotPtqStart}) {
     const auto parsed = ParseQuantizeMode(QuantizeModeName(mode));
     ASSERT_TRUE(parsed.ok());
     EXPECT_EQ(*parsed, mode);
@@ -75,6 +76,30 @@ TEST(PotQuantizerTest, EveryLevelOfEveryFormatIsItsOwnNearest) {
       }
       EXPECT_EQ(LevelsUnder(weights, scale, options), levels) << format.name;
     }
+  }
+}
+
+TEST(PotQuantizerTest, PotPtqIsThePapersFormulaWithoutAZero) {
+  // E = clamp(round(log2(|W| / S)), 0, qmax) in double, away from halves.
+  for (const auto& [name, qmax] :
+       {std::pair("pot2-strict", 1), {"pot3-strict", 3}, {"pot4-strict", 7}}) {
+    auto options = Options(name, "row", QuantizeMode::kPotPtq);
+    const std::vector<float> weights = Gaussian(2000, 3.0f);
+    for (const float scale : {0.01f, 0.3f, 1.0f}) {
+      const auto levels = LevelsUnder(weights, scale, options);
+      for (size_t i = 0; i < weights.size(); ++i) {
+        const double e = std::log2(std::fabs(weights[i]) / scale);
+        if (std::fabs(e - std::floor(e) - 0.5) < 1e-6) continue;
+        const double level = std::ldexp(
+            1.0, static_cast<int>(std::clamp(std::round(e), 0.0, qmax + 0.0)));
+        EXPECT_EQ(levels[i], std::copysign(level, weights[i]))
+            << name << " " << weights[i];
+      }
+    }
+    // s0 = max|W| / 2^(qmax-1): at 2 bits every magnitude is then s0.
+    options.mode = QuantizeMode::kPotPtqStart;
+    const std::vector<float> group = {0.75f, -0.5f, 0.01f};
+    EXPECT_EQ(ChooseScale(group, options), std::ldexp(0.75f, 1 - qmax));
   }
 }
 

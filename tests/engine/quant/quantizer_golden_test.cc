@@ -88,16 +88,19 @@ constexpr double kErrorTolerance = 1e-5;
 // A scale is rounded to float32 by both sides, from steps computed differently.
 constexpr double kScaleTolerance = 0x1p-22;
 
-TEST(QuantizerGoldenTest, NearestModeEqualsExhaustiveSearch) {
+// `same`: the share of groups that must have the scale of the float64 search.
+void ExpectExhaustiveSearch(QuantizeMode mode,
+                            absl::Span<const char* const> granularities,
+                            double same) {
   Goldens goldens = ReadGoldens();
   int groups_checked = 0, same_scale = 0;
   for (const char* matrix : kMatrices) {
     const GoldenTensor& stored = goldens[absl::StrCat("weights/", matrix)];
     const auto weights = stored.As<float>();
     for (const PotFormat& format : AllPotFormats()) {
-      for (const char* grain : kGranularities) {
-        const std::string name =
-            absl::StrCat("nearest/", matrix, "/", format.name, "/", grain);
+      for (const char* grain : granularities) {
+        const std::string name = absl::StrCat(
+            QuantizeModeName(mode), "/", matrix, "/", format.name, "/", grain);
         SCOPED_TRACE(name);
         const auto golden_codes = goldens[name + "/codes"].As<uint8_t>();
         const auto golden_scales = goldens[name + "/scales"].As<float>();
@@ -105,6 +108,7 @@ TEST(QuantizerGoldenTest, NearestModeEqualsExhaustiveSearch) {
         QuantizeOptions options;
         options.format = &format;
         options.granularity = *Granularity::Parse(grain);
+        options.mode = mode;
         const auto result =
             QuantizePot(weights, stored.rows, stored.cols, options);
         ASSERT_TRUE(result.ok()) << result.status();
@@ -150,7 +154,17 @@ TEST(QuantizerGoldenTest, NearestModeEqualsExhaustiveSearch) {
   std::printf("%d of %d groups have the scale of the float64 search\n",
               same_scale, groups_checked);
   // More than a few near ties would be a defect.
-  EXPECT_GE(same_scale, groups_checked * 0.99);
+  EXPECT_GE(same_scale, groups_checked * same);
+}
+
+TEST(QuantizerGoldenTest, NearestModeEqualsExhaustiveSearch) {
+  ExpectExhaustiveSearch(QuantizeMode::kNearest, kGranularities, 0.99);
+}
+
+TEST(QuantizerGoldenTest, PotPtqEqualsExhaustiveSearch) {
+  // Steps i and 2 i give the same weights where no level is clipped or too
+  // small: real ties, which rounding decides.
+  ExpectExhaustiveSearch(QuantizeMode::kPotPtq, {"row", "g32"}, 0.95);
 }
 
 }  // namespace
