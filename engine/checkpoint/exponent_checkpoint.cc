@@ -17,10 +17,22 @@ namespace {
 
 using File = std::shared_ptr<const SafetensorsFile>;
 
-// Scales that do not lie aligned in the file, and the file for the codes.
-struct CopiedScales {
+// What keeps a view alive: the file, and copies of those of its tensors that do
+// not lie aligned in it.
+struct ViewOwner {
   File file;
-  std::vector<float> values;
+  std::vector<std::vector<uint64_t>> copies;
+
+  template <typename T>
+  absl::Span<const T> View(const TensorView& tensor) {
+    const void* data = tensor.bytes.data();
+    if (reinterpret_cast<uintptr_t>(data) % alignof(T) != 0) {
+      copies.emplace_back((tensor.bytes.size() + 7) / 8);
+      std::memcpy(copies.back().data(), data, tensor.bytes.size());
+      data = copies.back().data();
+    }
+    return {static_cast<const T*>(data), tensor.bytes.size() / sizeof(T)};
+  }
 };
 
 class ExponentCheckpointImpl : public ExponentCheckpoint {
@@ -63,13 +75,19 @@ class ExponentCheckpointImpl : public ExponentCheckpoint {
   absl::Status ReadProvenance();
   absl::Status AddMatrix(const std::string& name,
                          const std::string& description);
+  absl::StatusOr<PotMatrix> WithOutliers(const std::string& name,
+                                         const PotMatrix& matrix,
+                                         int64_t count) const;
+  // Whether `name` is a tensor of a matrix.
+  bool IsPart(const std::string& name) const;
   // Tensor `name` of the given type and shape.
-  absl::StatusOr<const TensorView*> Part(const std::string& name,
-                                         TensorType type, int64_t rows,
-                                         int64_t cols) const;
+  absl::StatusOr<const TensorView*> Part(
+      const std::string& name, TensorType type,
+      const std::vector<int64_t>& shape) const;
 
   File file_;
   std::string what_;
+  std::string version_;
   CheckpointProvenance provenance_;
   std::map<std::string, PotMatrix> matrices_;
   std::map<std::string, const TensorView*> floats_;
@@ -85,9 +103,12 @@ absl::Status ExponentCheckpointImpl::ReadProvenance() {
     return Error("metadata \"", kFormatKey, "\" is ", Quote(value(kFormatKey)),
                  ", not \"", kExponentFormat, "\": no exponent checkpoint");
   }
-  if (value(kFormatVersionKey) != kExponentFormatVersion) {
-    return Error("format version ", Quote(value(kFormatVersionKey)),
-                 "; this program reads version ", kExponentFormatVersion);
+  version_ = value(kFormatVersionKey);
+  if (version_ != kExponentFormatVersion &&
+      version_ != kExponentFormatVersion2) {
+    return Error("format version ", Quote(version_),
+                 "; this program reads versions ", kExponentFormatVersion,
+                 " and ", kExponentFormatVersion2);
   }
   provenance_ = {value(kBaseSha256Key), value(kQuantizerKey),
                  value(kToolVersionKey)};
@@ -100,11 +121,10 @@ absl::Status ExponentCheckpointImpl::ReadProvenance() {
 }
 
 absl::StatusOr<const TensorView*> ExponentCheckpointImpl::Part(
-    const std::string& name, TensorType type, int64_t rows,
-    int64_t cols) const {
+    const std::string& name, TensorType type,
+    const std::vector<int64_t>& shape) const {
   const TensorView* view = file_->Find(name);
   if (view == nullptr) return Error("tensor ", Quote(name), " is missing");
-  const std::vector<int64_t> shape = {rows, cols};
   if (view->type != type || view->shape != shape) {
     return Error("tensor ", Quote(name), " is ", TensorTypeName(view->type),
                  " ", ShapeString(view->shape), ", its description needs ",
@@ -131,33 +151,66 @@ absl::Status ExponentCheckpointImpl::AddMatrix(const std::string& name,
   }
   POT_ASSIGN_OR_RETURN(
       const TensorView* codes,
-      Part(name + kCodesSuffix, TensorType::kU8, description.rows,
-           description.code_bytes_per_row()));
+      Part(name + kCodesSuffix, TensorType::kU8,
+           {description.rows, description.code_bytes_per_row()}));
   POT_ASSIGN_OR_RETURN(
       const TensorView* scales,
-      Part(name + kScalesSuffix, TensorType::kF32, description.scale_rows(),
-           description.scale_cols()));
-  absl::Span<const float> values(
-      reinterpret_cast<const float*>(scales->bytes.data()),
-      scales->bytes.size() / sizeof(float));
-  std::shared_ptr<const void> owner = file_;
-  if (reinterpret_cast<uintptr_t>(scales->bytes.data()) % alignof(float)) {
-    auto copied = std::make_shared<CopiedScales>();
-    copied->file = file_;
-    copied->values.resize(values.size());
-    std::memcpy(copied->values.data(), scales->bytes.data(),
-                scales->bytes.size());
-    values = copied->values;
-    owner = std::move(copied);
-  }
+      Part(name + kScalesSuffix, TensorType::kF32,
+           {description.scale_rows(), description.scale_cols()}));
+  auto owner = std::make_shared<ViewOwner>();
+  owner->file = file_;
+  const absl::Span<const float> values = owner->View<float>(*scales);
   auto matrix = PotMatrix::Create(&format, description.rows, description.cols,
                                   description.granularity, codes->bytes, values,
                                   std::move(owner));
   if (!matrix.ok()) {
     return Error("matrix ", Quote(name), ": ", matrix.status().message());
   }
+  if (description.outliers != 0) {
+    if (version_ == kExponentFormatVersion) {
+      return Error("matrix ", Quote(name),
+                   " has outliers, which format version ", version_,
+                   " does not know");
+    }
+    POT_ASSIGN_OR_RETURN(matrix,
+                         WithOutliers(name, *matrix, description.outliers));
+  }
   matrices_.emplace(name, *std::move(matrix));
   return absl::OkStatus();
+}
+
+absl::StatusOr<PotMatrix> ExponentCheckpointImpl::WithOutliers(
+    const std::string& name, const PotMatrix& matrix, int64_t count) const {
+  POT_ASSIGN_OR_RETURN(
+      const TensorView* positions,
+      Part(name + kOutlierPositionsSuffix, TensorType::kU32, {count}));
+  POT_ASSIGN_OR_RETURN(
+      const TensorView* values,
+      Part(name + kOutlierValuesSuffix, TensorType::kI16, {count}));
+  POT_ASSIGN_OR_RETURN(const TensorView* scale,
+                       Part(name + kOutlierScaleSuffix, TensorType::kF32, {1}));
+  auto owner = std::make_shared<ViewOwner>();
+  owner->file = file_;
+  const OutlierView outliers{owner->View<float>(*scale)[0],
+                             owner->View<uint32_t>(*positions),
+                             owner->View<int16_t>(*values)};
+  auto with_outliers = matrix.WithOutliers(outliers, std::move(owner));
+  if (with_outliers.ok()) return with_outliers;
+  return Error("matrix ", Quote(name), ": ", with_outliers.status().message());
+}
+
+bool ExponentCheckpointImpl::IsPart(const std::string& name) const {
+  for (const char* suffix :
+       {kCodesSuffix, kScalesSuffix, kOutlierPositionsSuffix,
+        kOutlierValuesSuffix, kOutlierScaleSuffix}) {
+    absl::string_view matrix_name = name;
+    if (!absl::ConsumeSuffix(&matrix_name, suffix)) continue;
+    const auto found = matrices_.find(std::string(matrix_name));
+    if (found == matrices_.end()) return false;
+    return suffix == kCodesSuffix || suffix == kScalesSuffix ||
+           found->second.outliers().size() != 0;
+  }
+  return false;
 }
 
 absl::Status ExponentCheckpointImpl::Init() {
@@ -169,12 +222,7 @@ absl::Status ExponentCheckpointImpl::Init() {
     }
   }
   for (const auto& [name, view] : file_->tensors()) {
-    absl::string_view matrix = name;
-    if ((absl::ConsumeSuffix(&matrix, kCodesSuffix) ||
-         absl::ConsumeSuffix(&matrix, kScalesSuffix)) &&
-        HasMatrix(matrix)) {
-      continue;
-    }
+    if (IsPart(name)) continue;
     if (view.type != TensorType::kF32 && view.type != TensorType::kF16) {
       return Error("tensor ", Quote(name), " is ", TensorTypeName(view.type),
                    ", but belongs to no matrix that the metadata describes; ",

@@ -45,6 +45,14 @@ class ExponentCheckpointWriterImpl : public ExponentCheckpointWriter {
                      const CheckpointProvenance& provenance) override;
 
  private:
+  // The oldest that knows all matrices.
+  const char* Version() const {
+    for (const NamedMatrix& each : matrices_) {
+      if (each.matrix.outliers().size() != 0) return kExponentFormatVersion2;
+    }
+    return kExponentFormatVersion;
+  }
+
   std::vector<NamedMatrix> matrices_;
   std::vector<NamedFloats> floats_;
   // The first value that cannot be stored.
@@ -84,7 +92,7 @@ absl::Status ExponentCheckpointWriterImpl::Write(
   }
   std::map<std::string, std::string> metadata = {
       {kFormatKey, kExponentFormat},
-      {kFormatVersionKey, kExponentFormatVersion},
+      {kFormatVersionKey, Version()},
       {kToolVersionKey, provenance.tool_version},
       {kBaseSha256Key, provenance.base_sha256},
       {kQuantizerKey, provenance.quantizer},
@@ -92,8 +100,10 @@ absl::Status ExponentCheckpointWriterImpl::Write(
   // By descending element size, so that every tensor is aligned for its type.
   NamedTensors words, halves, bytes;
   for (const auto& [name, matrix] : matrices_) {
+    const OutlierView& outliers = matrix.outliers();
     const MatrixDescription description{&matrix.format(), matrix.granularity(),
-                                        matrix.rows(), matrix.cols()};
+                                        matrix.rows(), matrix.cols(),
+                                        outliers.size()};
     if (!metadata
              .emplace(kMatrixKeyPrefix + name,
                       MatrixDescriptionJson(description))
@@ -113,6 +123,19 @@ absl::Status ExponentCheckpointWriterImpl::Write(
         TensorView{TensorType::kU8,
                    {matrix.rows(), description.code_bytes_per_row()},
                    matrix.packed_codes()});
+    if (outliers.size() == 0) continue;
+    words.emplace_back(
+        name + kOutlierScaleSuffix,
+        TensorView{
+            TensorType::kF32, {1}, BytesOf<float>({&outliers.scale, 1})});
+    words.emplace_back(
+        name + kOutlierPositionsSuffix,
+        TensorView{
+            TensorType::kU32, {outliers.size()}, BytesOf(outliers.positions)});
+    halves.emplace_back(
+        name + kOutlierValuesSuffix,
+        TensorView{
+            TensorType::kI16, {outliers.size()}, BytesOf(outliers.values)});
   }
   for (const NamedFloats& floats : floats_) {
     if (floats.halves.empty()) {

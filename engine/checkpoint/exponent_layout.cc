@@ -44,12 +44,13 @@ absl::StatusOr<int64_t> ReadCount(const Json& json, const char* key,
 }  // namespace
 
 std::string MatrixDescriptionJson(const MatrixDescription& description) {
-  return Json{{"format", std::string(description.format->name)},
-              {"granularity", description.granularity.ToString()},
-              {"group", description.granularity.GroupSize(description.cols)},
-              {"rows", description.rows},
-              {"cols", description.cols}}
-      .dump();
+  Json json{{"format", std::string(description.format->name)},
+            {"granularity", description.granularity.ToString()},
+            {"group", description.granularity.GroupSize(description.cols)},
+            {"rows", description.rows},
+            {"cols", description.cols}};
+  if (description.outliers != 0) json["outliers"] = description.outliers;
+  return json.dump();
 }
 
 absl::StatusOr<MatrixDescription> ParseMatrixDescription(
@@ -85,6 +86,11 @@ absl::StatusOr<MatrixDescription> ParseMatrixDescription(
     return absl::InvalidArgumentError(absl::StrCat(
         what, ": \"group\" is ", group, ", but granularity ", granularity_name,
         " of ", description.cols, " columns has ", expected));
+  }
+  if (json.contains("outliers")) {
+    POT_ASSIGN_OR_RETURN(
+        description.outliers,
+        ReadCount(json, "outliers", description.rows * description.cols, what));
   }
   return description;
 }

@@ -15,11 +15,16 @@
 namespace pot {
 
 inline constexpr char kExponentFormat[] = "pot-exponents";
+// What a file without outliers has, and what one with outliers needs.
 inline constexpr char kExponentFormatVersion[] = "1";
+inline constexpr char kExponentFormatVersion2[] = "2";
 
-// Suffixes of a matrix's two tensors.
+// Suffixes of a matrix's tensors; the last three where it has outliers.
 inline constexpr char kCodesSuffix[] = ".codes";
 inline constexpr char kScalesSuffix[] = ".scales";
+inline constexpr char kOutlierPositionsSuffix[] = ".outlier_positions";
+inline constexpr char kOutlierValuesSuffix[] = ".outlier_values";
+inline constexpr char kOutlierScaleSuffix[] = ".outlier_scale";
 
 // Metadata keys.
 inline constexpr char kFormatKey[] = "format";
@@ -35,6 +40,7 @@ struct MatrixDescription {
   Granularity granularity;
   int64_t rows = 0;
   int64_t cols = 0;
+  int64_t outliers = 0;
 
   // Shapes of the two tensors.
   int64_t code_bytes_per_row() const {
@@ -46,7 +52,8 @@ struct MatrixDescription {
   int64_t scale_cols() const { return granularity.GroupsPerRow(cols); }
 };
 
-// {"cols":3,"format":"pot4","granularity":"row","group":3,"rows":2}.
+// {"cols":3,"format":"pot4","granularity":"row","group":3,"rows":2}, and
+// "outliers":N where there are some.
 std::string MatrixDescriptionJson(const MatrixDescription& description);
 // INVALID_ARGUMENT, beginning with `what`, for anything that
 // MatrixDescriptionJson does not write; unknown keys are ignored.

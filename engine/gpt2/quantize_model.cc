@@ -14,6 +14,7 @@
 #include "engine/gpt2/engine_version.h"
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/model_files.h"
+#include "engine/quant/outliers.h"
 
 namespace pot {
 namespace {
@@ -72,11 +73,23 @@ absl::StatusOr<PotMatrix> QuantizeRows(const std::vector<float>& weights,
                            storage->codes, storage->scales, storage);
 }
 
-absl::StatusOr<PotMatrix> QuantizeTensor(const std::vector<float>& weights,
+// `weights` may be changed.
+absl::StatusOr<PotMatrix> QuantizeTensor(std::vector<float>& weights,
                                          const TensorSpec& tensor,
                                          const QuantizeOptions& options,
                                          ThreadPool* pool,
                                          const Advance& advance) {
+  if (options.outliers > 0) {
+    POT_ASSIGN_OR_RETURN(
+        const ExactWeights exact,
+        TakeOutliers(options.outliers, absl::MakeSpan(weights)));
+    QuantizeOptions dense_options = options;
+    dense_options.outliers = 0;
+    POT_ASSIGN_OR_RETURN(
+        const PotMatrix dense,
+        QuantizeTensor(weights, tensor, dense_options, pool, advance));
+    return AddOutliers(dense, exact);
+  }
   if (options.granularity.kind != Granularity::Kind::kTensor) {
     return QuantizeRows(weights, tensor.rows(), tensor.cols(), options, pool,
                         advance);
@@ -110,12 +123,23 @@ absl::StatusOr<PotMatrix> UseQuantized(const PotMatrix& matrix,
   return matrix;
 }
 
+int64_t OutlierBytes(const OutlierView& outliers) {
+  if (outliers.size() == 0) return 0;
+  return sizeof(float) + outliers.size() * (sizeof(uint32_t) + sizeof(int16_t));
+}
+
 std::string QuantizerName(const QuantizeModelOptions& options) {
-  if (!options.quantizer.empty()) return options.quantizer;
   const absl::string_view layers = QuantizeModeName(options.layers.mode);
   const absl::string_view embedding = QuantizeModeName(options.embedding.mode);
-  return layers == embedding ? std::string(layers)
-                             : absl::StrCat(layers, ", embedding ", embedding);
+  std::string name = options.quantizer;
+  if (name.empty()) {
+    name = std::string(layers);
+    if (layers != embedding) absl::StrAppend(&name, ", embedding ", embedding);
+  }
+  if (options.layers.outliers > 0) {
+    absl::StrAppend(&name, ", outliers ", 100 * options.layers.outliers, " %");
+  }
+  return name;
 }
 
 absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
@@ -163,8 +187,7 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
       Transpose(values.data(), tensor.cols(), tensor.rows(), transposed.data());
       values = std::move(transposed);
     }
-    const QuantizeOptions& quantize =
-        is_layer ? options.layers : options.embedding;
+    const QuantizeOptions quantize = options.For(tensor);
     const PotMatrix* const given = FindIn(options.matrices, tensor.name);
     absl::StatusOr<PotMatrix> matrix =
         given == nullptr
@@ -177,10 +200,12 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
     }
     report.code_bytes += matrix->packed_codes().size();
     report.scale_bytes += matrix->scales().size() * sizeof(float);
+    report.outlier_bytes += OutlierBytes(matrix->outliers());
     writer->AddMatrix(tensor.name, *std::move(matrix));
   }
-  report.bits_per_weight = 8.0 * (report.code_bytes + report.scale_bytes) /
-                           static_cast<double>(quantized_weights);
+  report.bits_per_weight =
+      8.0 * (report.code_bytes + report.scale_bytes + report.outlier_bytes) /
+      static_cast<double>(quantized_weights);
 
   CheckpointProvenance provenance;
   POT_ASSIGN_OR_RETURN(provenance.base_sha256, model.source().Digest());
@@ -197,6 +222,14 @@ absl::Status CheckFormat(const char* what, const QuantizeOptions& options) {
 }
 
 }  // namespace
+
+QuantizeOptions QuantizeModelOptions::For(const TensorSpec& tensor) const {
+  QuantizeOptions quantize =
+      tensor.kind == TensorKind::kConv1d ? layers : embedding;
+  const auto format = formats.find(tensor.name);
+  if (format != formats.end()) quantize.format = format->second;
+  return quantize;
+}
 
 absl::StatusOr<QuantizeModelReport> QuantizeModel(
     const std::string& from, const std::string& to,

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/thread_pool.h"
+#include "engine/gpt2/tensor_table.h"
 #include "engine/quant/pot_quantizer.h"
 
 namespace pot {
@@ -19,6 +20,8 @@ namespace pot {
 struct QuantizeModelOptions {
   QuantizeOptions layers;     // the four matrices of every layer
   QuantizeOptions embedding;  // token embedding and head
+  // Formats of single matrices, by the tensor's name, in place of those above.
+  std::map<std::string, const PotFormat*> formats;
   // Position embeddings as F16 (F32 otherwise).
   bool half_positions = true;
   // Asked after every progress; true ends the work as CANCELLED. May be empty.
@@ -29,6 +32,9 @@ struct QuantizeModelOptions {
   const std::map<std::string, PotMatrix>* matrices = nullptr;
   const std::map<std::string, std::vector<float>>* floats = nullptr;
   std::string quantizer;
+
+  // How a quantized tensor of the table is.
+  QuantizeOptions For(const TensorSpec& tensor) const;
 };
 
 struct QuantizeModelReport {
@@ -36,11 +42,13 @@ struct QuantizeModelReport {
   int64_t float_bytes = 0;  // 4 bytes per parameter
   int64_t code_bytes = 0;   // packed codes
   int64_t scale_bytes = 0;
-  int64_t other_bytes = 0;     // biases, LayerNorm, positions
-  double bits_per_weight = 0;  // codes and scales over quantized weights
+  int64_t outlier_bytes = 0;
+  int64_t other_bytes = 0;  // biases, LayerNorm, positions
+  // Codes, scales and outliers over quantized weights.
+  double bits_per_weight = 0;
 
   int64_t stored_bytes() const {
-    return code_bytes + scale_bytes + other_bytes;
+    return code_bytes + scale_bytes + outlier_bytes + other_bytes;
   }
 };
 

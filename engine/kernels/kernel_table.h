@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/kernels/pot_blocks.h"
+#include "engine/kernels/pot_outliers.h"
 #include "engine/kernels/pot_tile.h"
 #include "engine/quant/activation.h"
 #include "engine/quant/pot_format.h"
@@ -37,6 +38,10 @@ struct KernelTable {
 
   // For more rows; null where pot_dot does as well.
   const PotTile* tile;
+
+  // Of few rows, and of a tile of them.
+  AddOutliersFunction* add_outliers;
+  AddOutlierTileFunction* add_outlier_tile;
 
   // y[n] += scales[n] * (acc[n] - zero_point * level_sums[n]) for n < 64: the
   // parenthesis, at most 2^7 * 254 * 2^16 < 2^31, exact in int32 and rounded to

@@ -11,6 +11,7 @@
 #include "engine/kernels/huge_page_buffer.h"
 #include "engine/kernels/linear.h"
 #include "engine/kernels/linear_arguments.h"
+#include "engine/kernels/packed_outliers.h"
 #include "engine/kernels/packed_pot_matrix.h"
 
 namespace pot {
@@ -25,7 +26,13 @@ struct QuantizedRows {
   AlignedBuffer<int8_t> levels;
   std::vector<ActivationScale> scales;
   int64_t stride = 0;
+  // By tiles of kOutlierTileRows, where there are outliers and enough rows.
+  AlignedBuffer<int8_t> transposed;
 };
+
+// Rows from which a tile of outliers takes less time than row by row: see
+// README.md.
+constexpr int64_t kMinOutlierTileRows = 6;
 
 // What a thread needs for products of many rows.
 struct TileScratch {
@@ -52,6 +59,7 @@ class PotLinear : public Linear {
   PotLinear(const PotMatrix& matrix, const std::vector<float>& bias,
             ActivationMode mode, const KernelTable* kernels)
       : weights_(matrix, kernels),
+        outliers_(matrix),
         bias_(bias.size(), HugePageStream::kScales),
         mode_(mode),
         kernels_(kernels) {
@@ -61,12 +69,13 @@ class PotLinear : public Linear {
   int64_t inputs() const override { return weights_.cols(); }
   int64_t outputs() const override { return weights_.rows(); }
   int64_t resident_bytes() const override {
-    return weights_.resident_bytes() +
+    return weights_.resident_bytes() + outliers_.resident_bytes() +
            static_cast<int64_t>(bias_.size() * sizeof(float));
   }
 
   void WeightRow(int64_t output, absl::Span<float> weights) const override {
     weights_.DequantizeRow(output, weights);
+    outliers_.AddToRow(output, weights);
   }
 
   absl::Status Forward(const float* x, int64_t rows, float* y,
@@ -82,6 +91,7 @@ class PotLinear : public Linear {
     ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
       if (!weights_.wide() && kernels_->pot_blocks != nullptr) {
         ForwardBlocks(a, rows, begin, end, y);
+        AddOutliers(a, rows, begin, end, y);
         return;
       }
       for (size_t block = begin; block < end; ++block) {
@@ -95,6 +105,7 @@ class PotLinear : public Linear {
             ForwardBlock(a, row, chunk, block, y);
           }
         }
+        AddOutliers(a, rows, block, block + 1, y);
       }
     });
     return absl::OkStatus();
@@ -130,7 +141,48 @@ class PotLinear : public Linear {
         std::fill(row_levels + inputs(), row_levels + stride, int8_t{0});
       }
     });
+    if (!outliers_.empty() && rows >= kMinOutlierTileRows) {
+      TransposeTiles(rows, pool, &a);
+    }
     return a;
+  }
+
+  static void TransposeTiles(int64_t rows, ThreadPool* pool, QuantizedRows* a) {
+    const int64_t tiles = (rows + kOutlierTileRows - 1) / kOutlierTileRows;
+    const int64_t tile_size = kOutlierTileRows * a->stride;
+    if (static_cast<int64_t>(a->transposed.size()) < tiles * tile_size) {
+      a->transposed = AlignedBuffer<int8_t>(tiles * tile_size);
+    }
+    const int8_t* const levels = a->levels.data();
+    int8_t* const transposed = a->transposed.data();
+    const int64_t stride = a->stride;
+    ParallelFor(pool, tiles, 1, [=](size_t begin, size_t end) {
+      for (int64_t tile = begin; tile < static_cast<int64_t>(end); ++tile) {
+        TransposeLevels(levels + tile * tile_size,
+                        rows - tile * kOutlierTileRows, stride,
+                        transposed + tile * tile_size);
+      }
+    });
+  }
+
+  // To the finished outputs of blocks [begin, end) of all rows.
+  void AddOutliers(const QuantizedRows& a, int64_t rows, int64_t begin,
+                   int64_t end, float* y) const {
+    if (outliers_.empty()) return;
+    for (int64_t block = begin; block < end; ++block) {
+      const PotOutlierBlock outliers = outliers_.Block(block);
+      for (int64_t row = 0; row < rows; row += kOutlierTileRows) {
+        const int64_t count = std::min<int64_t>(kOutlierTileRows, rows - row);
+        const bool tile = count >= kMinOutlierTileRows;
+        const int8_t* const levels =
+            tile ? a.transposed.data() : a.levels.data();
+        const PotRows chunk = {levels + row * a.stride, a.stride,
+                               a.scales.data() + row, count};
+        float* const out = y + row * outputs() + block * kBlock;
+        (tile ? kernels_->add_outlier_tile : kernels_->add_outliers)(
+            outliers, chunk, out, outputs());
+      }
+    }
   }
 
   int64_t GroupLength(int64_t group) const {
@@ -164,6 +216,7 @@ class PotLinear : public Linear {
           const bool fetch = row == 0 && block + 1 < end;
           ForwardTile(a, row, count, block, fetch, &scratch, y);
         }
+        AddOutliers(a, rows, block, block + 1, y);
       }
     });
   }
@@ -290,6 +343,7 @@ class PotLinear : public Linear {
   }
 
   const PackedPotMatrix weights_;
+  const PackedOutliers outliers_;
   HugePageBuffer<float> bias_;
   const ActivationMode mode_;
   const KernelTable* const kernels_;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
@@ -17,6 +19,7 @@ namespace {
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 static_assert(int64_t{128} * 127 * kMaxMatrixCols <= kInt32Max);
 static_assert(int64_t{256} * 127 * kMaxMatrixCols <= kInt32Max);
+static_assert(kMaxOutlierSum * 254 <= kInt32Max);
 static_assert((int64_t{1} << 31) * 127 * kMaxMatrixCols < (int64_t{1} << 54));
 
 int64_t ScaleCount(int64_t rows, int64_t cols, Granularity granularity) {
@@ -48,6 +51,48 @@ absl::Status CheckPadding(int bits, int64_t rows, int64_t cols,
     if (codes[(row + 1) * stride - 1] >> used != 0) {
       return absl::InvalidArgumentError(absl::StrCat(
           "padding bits after the codes of row ", row, " are not zero"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOutliers(const OutlierView& outliers, int64_t rows,
+                           int64_t cols) {
+  if (outliers.values.size() != outliers.positions.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        outliers.values.size(), " values of ", outliers.size(), " outliers"));
+  }
+  // Negated, so that a NaN fails too.
+  if (!(outliers.scale >= std::numeric_limits<float>::min() &&
+        outliers.scale <= kMaxOutlierScale) &&
+      outliers.size() != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "scale of the outliers is ", outliers.scale, "; it must be in [",
+        std::numeric_limits<float>::min(), ", ", kMaxOutlierScale, "]"));
+  }
+  int64_t last = -1, last_row = -1, sum = 0;
+  for (int64_t i = 0; i < outliers.size(); ++i) {
+    const int64_t position = outliers.positions[i];
+    if (position >= rows * cols) {
+      return absl::InvalidArgumentError(absl::StrCat("outlier ", i, " is at ",
+                                                     position, " of ", rows,
+                                                     " x ", cols, " weights"));
+    }
+    if (position <= last) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "outlier ", i, " is at ", position, ", the one before at ", last,
+          "; positions must ascend"));
+    }
+    last = position;
+    if (position / cols != last_row) sum = 0;
+    last_row = position / cols;
+    sum += std::abs(int32_t{outliers.values[i]});
+    if (sum > kMaxOutlierSum) {
+      return absl::InvalidArgumentError(absl::StrCat("the outliers of row ",
+                                                     last_row,
+                                                     " have a sum of more "
+                                                     "than ",
+                                                     kMaxOutlierSum));
     }
   }
   return absl::OkStatus();
@@ -159,6 +204,15 @@ absl::StatusOr<PotMatrix> PotMatrix::FromCodes(const PotFormat* format,
                 std::move(owned));
 }
 
+absl::StatusOr<PotMatrix> PotMatrix::WithOutliers(
+    OutlierView outliers, std::shared_ptr<const void> owner) const {
+  POT_RETURN_IF_ERROR(CheckOutliers(outliers, rows_, cols_));
+  PotMatrix matrix = *this;
+  matrix.outliers_ = outliers;
+  matrix.outlier_owner_ = std::move(owner);
+  return matrix;
+}
+
 float PotMatrix::Scale(int64_t row, int64_t group) const {
   if (granularity_.kind == Granularity::Kind::kTensor) return scales_[0];
   return scales_[row * groups_per_row_ + group];
@@ -180,6 +234,19 @@ void PotMatrix::DequantizeRow(int64_t row, absl::Span<float> weights) const {
     for (int64_t k = group * group_size; k < end; ++k) {
       weights[k] = scale * static_cast<float>(format_->levels[codes[k]]);
     }
+  }
+  AddRowOutliers(outliers_, row, weights);
+}
+
+void AddRowOutliers(const OutlierView& outliers, int64_t row,
+                    absl::Span<float> weights) {
+  const int64_t cols = static_cast<int64_t>(weights.size());
+  const auto first = absl::c_lower_bound(outliers.positions, row * cols);
+  for (auto at = first; at != outliers.positions.end(); ++at) {
+    const int64_t k = *at - row * cols;
+    if (k >= cols) break;
+    const int16_t value = outliers.values[at - outliers.positions.begin()];
+    weights[k] += outliers.scale * static_cast<float>(value);
   }
 }
 

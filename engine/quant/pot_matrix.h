@@ -15,6 +15,22 @@
 
 namespace pot {
 
+// The sparse part of a dense-and-sparse matrix (SqueezeLLM, arXiv 2306.07629):
+// scale * values[i] is added to the weight at row positions[i] / cols, column
+// positions[i] % cols. A view.
+struct OutlierView {
+  float scale = 0.0f;
+  absl::Span<const uint32_t> positions;  // strictly ascending
+  absl::Span<const int16_t> values;
+
+  int64_t size() const { return static_cast<int64_t>(positions.size()); }
+};
+
+// Limit of sum |value| over the outliers of a row: with |a - zero_point| <= 254
+// the sum of products is at most 2 130 706 432 < 2^31 - 1, and so is every part
+// of it: int32 never overflows, whatever the order.
+inline constexpr int64_t kMaxOutlierSum = int64_t{1} << 23;
+
 // Limit of a row's length. With |level| <= 128 and |activation| <= 127 a sum
 // over 65 536 products is at most 1 065 353 216 < 2^31 - 1, and with levels
 // stored plus 128, as some kernels do, 256 * 127 * 65 536 = 2 130 706 432
@@ -22,13 +38,15 @@ namespace pot {
 // int64: 2^31 * 127 * 65 536 < 2^54.
 inline constexpr int64_t kMaxMatrixCols = 65536;
 inline constexpr int64_t kMaxMatrixRows = int64_t{1} << 24;
+// Of outliers: with values of 16 bits a weight stays finite.
+inline constexpr float kMaxOutlierScale = 0x1p80f;
 
 // INVALID_ARGUMENT, naming the limit, without a format or outside the limits.
 absl::Status CheckPotMatrixShape(const PotFormat* format, int64_t rows,
                                  int64_t cols, Granularity granularity);
 
 // W[rows][cols], rows are outputs: W[n][k] = scale(n, k / group) *
-// level(code(n, k)).
+// level(code(n, k)), plus outliers where the matrix has some.
 class PotMatrix {
  public:
   // `codes`: rows * CodeBytesPerRow(bits, cols) bytes, each row a
@@ -51,6 +69,14 @@ class PotMatrix {
                                              absl::Span<const PotCode> codes,
                                              std::vector<float> scales);
 
+  // This matrix with `outliers` instead of its own. They are not copied:
+  // `owner` keeps them alive (null: the caller does). INVALID_ARGUMENT where
+  // positions do not ascend or lie outside the matrix, values are not as many,
+  // a row's sum exceeds kMaxOutlierSum, or the scale is no normal number of at
+  // most kMaxOutlierScale.
+  absl::StatusOr<PotMatrix> WithOutliers(
+      OutlierView outliers, std::shared_ptr<const void> owner) const;
+
   static int64_t CodeBytesPerRow(int bits, int64_t cols) {
     return (cols * bits + 7) / 8;
   }
@@ -63,9 +89,12 @@ class PotMatrix {
   absl::Span<const uint8_t> packed_codes() const { return codes_; }
   absl::Span<const float> scales() const { return scales_; }
 
+  const OutlierView& outliers() const { return outliers_; }
+
   float Scale(int64_t row, int64_t group) const;
 
-  // codes[cols] and weights[cols] of one row.
+  // codes[cols] and weights[cols] of one row. A weight is scale * level, plus
+  // scale * value of its outlier, each operation rounded to float.
   void UnpackRow(int64_t row, absl::Span<PotCode> codes) const;
   void DequantizeRow(int64_t row, absl::Span<float> weights) const;
 
@@ -80,7 +109,13 @@ class PotMatrix {
   absl::Span<const uint8_t> codes_;
   absl::Span<const float> scales_;
   std::shared_ptr<const void> owner_;
+  OutlierView outliers_;
+  std::shared_ptr<const void> outlier_owner_;
 };
+
+// weights[cols] of row `row` += scale * value of each of its outliers.
+void AddRowOutliers(const OutlierView& outliers, int64_t row,
+                    absl::Span<float> weights);
 
 }  // namespace pot
 

@@ -13,6 +13,7 @@
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/quant/level_book.h"
+#include "engine/quant/outliers.h"
 #include "engine/quant/paper_rounding.h"
 #include "engine/quant/scale_search.h"
 
@@ -126,7 +127,7 @@ absl::Status CheckQuantizeOptions(const QuantizeOptions& options) {
         absl::StrCat("paper eps ", options.paper_eps, "; it must be in [0, ",
                      kMaxWeight, "]"));
   }
-  return absl::OkStatus();
+  return CheckOutlierShare(options.outliers);
 }
 
 float ChooseScale(absl::Span<const float> group, const QuantizeOptions& options,
@@ -174,6 +175,17 @@ absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
         weights.size(), " weights for a matrix of ", rows, " x ", cols));
   }
   POT_RETURN_IF_ERROR(CheckWeights(weights, cols));
+  if (options.outliers > 0) {
+    std::vector<float> others(weights.begin(), weights.end());
+    POT_ASSIGN_OR_RETURN(
+        const ExactWeights exact,
+        TakeOutliers(options.outliers, absl::MakeSpan(others)));
+    QuantizeOptions dense_options = options;
+    dense_options.outliers = 0;
+    POT_ASSIGN_OR_RETURN(const PotMatrix dense,
+                         QuantizePot(others, rows, cols, dense_options, pool));
+    return AddOutliers(dense, exact);
+  }
 
   const int64_t group_size = options.granularity.GroupSize(cols);
   const int64_t groups = options.granularity.GroupsPerRow(cols);

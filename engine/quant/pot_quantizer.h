@@ -48,6 +48,9 @@ struct QuantizeOptions {
   // Floor of the scale in kPaper; the papers' 2^-5 pins most GPT-2 tensors to
   // 1/32, so it is off unless asked for.
   float paper_eps = 0.0f;
+  // Share of a matrix's weights, those of largest magnitude, that are kept
+  // beside the grid (outliers.h): 0.001 for 0.1 %.
+  double outliers = 0.0;
 };
 
 inline constexpr int kScaleSteps = 64;

@@ -47,9 +47,23 @@ struct Parts {
                         ",\"cols\":", cols, "}");
   }
 
+  // 1 * 0.5 at row 0, column 1, and -2 * 0.5 at row 1, column 2.
+  void AddOutliers() {
+    metadata["format_version"] = "2";
+    metadata["pot.w"] = Describe("pot4", "row", "3", "2", "3,\"outliers\":2");
+    tensors["w.outlier_positions"] = {
+        TensorType::kU32, {2}, std::string("\1\0\0\0\5\0\0\0", 8)};
+    tensors["w.outlier_values"] = {
+        TensorType::kI16, {2}, std::string("\1\0\xfe\xff", 4)};
+    tensors["w.outlier_scale"] = {
+        TensorType::kF32, {1}, std::string("\0\0\0\x3f", 4)};
+  }
+
   std::string Write(const TempDirectory& directory) const {
     std::vector<std::pair<std::string, TensorView>> views;
-    for (const char* name : {"w.scales", "b", "extra", "w.codes"}) {
+    for (const char* name :
+         {"w.scales", "b", "extra", "w.outlier_scale", "w.outlier_positions",
+          "w.outlier_values", "w.codes"}) {
       const auto found = tensors.find(name);
       if (found == tensors.end()) continue;
       views.emplace_back(name,
@@ -92,14 +106,76 @@ std::vector<BadCheckpoint> BadCheckpoints() {
       parts->tensors["w.scales"].bytes.replace(0, 4, FloatBytes(first));
     };
   };
+  // Two outliers of "w", one in each row, spoilt by `spoil`.
+  const auto outliers = [](std::function<void(Parts*)> spoil) {
+    return [=](Parts* parts) {
+      parts->AddOutliers();
+      spoil(parts);
+    };
+  };
+  const auto positions = [&](uint32_t first, uint32_t second) {
+    return outliers([=](Parts* parts) {
+      std::string& bytes = parts->tensors["w.outlier_positions"].bytes;
+      std::memcpy(bytes.data(), &first, 4);
+      std::memcpy(bytes.data() + 4, &second, 4);
+    });
+  };
+  const auto outlier_scale = [&](float scale) {
+    return outliers([=](Parts* parts) {
+      parts->tensors["w.outlier_scale"].bytes = FloatBytes(scale);
+    });
+  };
+  const auto without_tensor = [&](const char* name) {
+    return outliers([=](Parts* parts) { parts->tensors.erase(name); });
+  };
   return {
+      {"outliers in version 1",
+       outliers([](Parts* parts) { parts->metadata["format_version"] = "1"; }),
+       "matrix \"w\" has outliers, which format version 1 does not know"},
+      {"outliers that the description does not have",
+       outliers([](Parts* parts) {
+         parts->metadata["pot.w"] = Parts::Describe("pot4", "row", "3");
+       }),
+       "tensor \"w.outlier_positions\" is U32, but belongs to no matrix"},
+      {"more outliers than weights", outliers([](Parts* parts) {
+         parts->metadata["pot.w"] =
+             Parts::Describe("pot4", "row", "3", "2", "3,\"outliers\":7");
+       }),
+       "\"outliers\" must be an integer in [1, 6], not number 7"},
+      {"more outliers than positions", outliers([](Parts* parts) {
+         parts->metadata["pot.w"] =
+             Parts::Describe("pot4", "row", "3", "2", "3,\"outliers\":3");
+       }),
+       "\"w.outlier_positions\" is U32 [2], its description needs U32 [3]"},
+      {"no positions of outliers", without_tensor("w.outlier_positions"),
+       "tensor \"w.outlier_positions\" is missing"},
+      {"no values of outliers", without_tensor("w.outlier_values"),
+       "tensor \"w.outlier_values\" is missing"},
+      {"no scale of outliers", without_tensor("w.outlier_scale"),
+       "tensor \"w.outlier_scale\" is missing"},
+      {"outlier beyond the matrix", positions(1, 6),
+       "matrix \"w\": outlier 1 is at 6 of 2 x 3 weights"},
+      {"outlier far beyond the matrix", positions(1, 0xffffffff),
+       "matrix \"w\": outlier 1 is at 4294967295 of 2 x 3 weights"},
+      {"outliers in disorder", positions(5, 1),
+       "outlier 1 is at 1, the one before at 5; positions must ascend"},
+      {"an outlier twice", positions(1, 1),
+       "outlier 1 is at 1, the one before at 1; positions must ascend"},
+      {"scale of outliers is NaN",
+       outlier_scale(std::numeric_limits<float>::quiet_NaN()),
+       "scale of the outliers is nan"},
+      {"scale of outliers is infinite",
+       outlier_scale(std::numeric_limits<float>::infinity()),
+       "scale of the outliers is inf"},
+      {"scale of outliers is 0", outlier_scale(0),
+       "scale of the outliers is 0"},
       {"no format", without("format"), "metadata \"format\" is \"\", not"},
       {"another format", metadata("format", "pt"),
        "metadata \"format\" is \"pt\", not \"pot-exponents\""},
       {"no format version", without("format_version"),
-       "format version \"\"; this program reads version 1"},
-      {"format version 2", metadata("format_version", "2"),
-       "format version \"2\"; this program reads version 1"},
+       "format version \"\"; this program reads versions 1 and 2"},
+      {"format version 3", metadata("format_version", "3"),
+       "format version \"3\"; this program reads versions 1 and 2"},
       {"short base digest", metadata("base_sha256", "0123"),
        "\"base_sha256\" is \"0123\""},
       {"base digest in capitals", metadata("base_sha256", std::string(64, 'A')),
@@ -192,6 +268,21 @@ TEST(ExponentCheckpointHostile, TheUnspoiltFileIsGood) {
   const auto checkpoint = ExponentCheckpoint::Open(Parts().Write(directory));
   POT_ASSERT_OK(checkpoint);
   POT_EXPECT_OK((*checkpoint)->Matrix("w", 2, 3));
+}
+
+TEST(ExponentCheckpointHostile, TheUnspoiltOutliersAreGood) {
+  const TempDirectory directory;
+  Parts parts;
+  parts.AddOutliers();
+  const auto checkpoint = ExponentCheckpoint::Open(parts.Write(directory));
+  POT_ASSERT_OK(checkpoint);
+  const PotMatrix matrix = (*checkpoint)->Matrix("w", 2, 3).value();
+  EXPECT_EQ((*checkpoint)->float_names(), std::vector<std::string>({"b"}));
+  std::vector<float> row(3);
+  matrix.DequantizeRow(0, absl::MakeSpan(row));
+  EXPECT_THAT(row, testing::ElementsAre(0.5f, 0.25f, 0.0f));
+  matrix.DequantizeRow(1, absl::MakeSpan(row));
+  EXPECT_THAT(row, testing::ElementsAre(1.0f, -4.0f, 63.0f));
 }
 
 TEST(ExponentCheckpointHostile, EveryListedFileIsRefusedWithItsReason) {

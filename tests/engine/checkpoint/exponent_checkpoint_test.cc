@@ -22,6 +22,27 @@ void ExpectSame(const PotMatrix& found, const PotMatrix& expected) {
   EXPECT_EQ(found.granularity(), expected.granularity());
   EXPECT_EQ(found.packed_codes(), expected.packed_codes());
   EXPECT_EQ(found.scales(), expected.scales());
+  EXPECT_EQ(found.outliers().positions, expected.outliers().positions);
+  EXPECT_EQ(found.outliers().values, expected.outliers().values);
+  EXPECT_EQ(found.outliers().scale, expected.outliers().scale);
+}
+
+// `matrix` with an outlier in every third place; the storage is the caller's.
+struct OutlierStorage {
+  std::vector<uint32_t> positions;
+  std::vector<int16_t> values;
+
+  PotMatrix AddTo(const PotMatrix& matrix) {
+    for (int64_t at = 1; at < matrix.rows() * matrix.cols(); at += 3) {
+      positions.push_back(at);
+      values.push_back(static_cast<int16_t>(1000 * at - 7));
+    }
+    return matrix.WithOutliers({0.01f, positions, values}, nullptr).value();
+  }
+};
+
+std::string VersionOf(const std::string& path) {
+  return SafetensorsFile::Open(path).value()->metadata().at("format_version");
 }
 
 TEST(ExponentCheckpoint, EveryFormatAndGranularityComesBack) {
@@ -74,7 +95,9 @@ TEST(ExponentCheckpoint, EveryFormatAndGranularityComesBack) {
 TEST(ExponentCheckpoint, AMatrixKeepsItsMappingAlive) {
   const TempDirectory directory;
   const std::string path = directory / kExponentCheckpointFile;
-  const PotMatrix expected = MakeMatrix("twohot4", 7, 33, "g32", 5);
+  OutlierStorage storage;
+  const PotMatrix expected =
+      storage.AddTo(MakeMatrix("twohot4", 7, 33, "g32", 5));
   auto writer = ExponentCheckpointWriter::Create();
   writer->AddMatrix("w", expected);
   POT_ASSERT_OK(writer->Write(path, {}));
@@ -89,7 +112,8 @@ TEST(ExponentCheckpoint, AMatrixKeepsItsMappingAlive) {
 TEST(ExponentCheckpoint, ScalesAreUsedInPlaceWhereAlignedAndElseCopied) {
   const TempDirectory directory;
   const std::string path = directory / kExponentCheckpointFile;
-  const PotMatrix expected = MakeMatrix("pot3", 4, 9, "row", 6);
+  OutlierStorage outliers;
+  const PotMatrix expected = outliers.AddTo(MakeMatrix("pot3", 4, 9, "row", 6));
   auto writer = ExponentCheckpointWriter::Create();
   // An odd count of bytes of codes and halves, all after the scales.
   writer->AddFloats("half", {1}, {1.0f}, /*half=*/true);
@@ -113,6 +137,21 @@ TEST(ExponentCheckpoint, ScalesAreUsedInPlaceWhereAlignedAndElseCopied) {
     const bool in_place = scales >= begin && scales < begin + file.size();
     EXPECT_EQ(in_place, shift % alignof(float) == 0) << shift;
   }
+}
+
+// Programs that know nothing of outliers refuse files that have some, and read
+// the others as before.
+TEST(ExponentCheckpoint, TheVersionIsTheOldestThatKnowsTheContent) {
+  const TempDirectory directory;
+  const PotMatrix matrix = MakeMatrix("pot4", 5, 9, "row", 8);
+  OutlierStorage storage;
+  auto writer = ExponentCheckpointWriter::Create();
+  writer->AddMatrix("v", matrix);
+  POT_ASSERT_OK(writer->Write(directory / "without", {}));
+  EXPECT_EQ(VersionOf(directory / "without"), "1");
+  writer->AddMatrix("w", storage.AddTo(matrix));
+  POT_ASSERT_OK(writer->Write(directory / "with", {}));
+  EXPECT_EQ(VersionOf(directory / "with"), "2");
 }
 
 TEST(ExponentCheckpoint, TheBytesDependOnTheContentAlone) {

@@ -147,6 +147,13 @@ TEST_F(PythonSnippet, DecodesEveryFormatToTheSameFloats) {
     writer->AddMatrix(name, matrices.at(name));
     ++seed;
   }
+  const std::vector<uint32_t> positions = {0, 130, 131, 400, 654};
+  const std::vector<int16_t> values = {5, -32768, 32767, 1, -1};
+  matrices.emplace("sparse",
+                   matrices.at("h.0.pot4")
+                       .WithOutliers({0.007f, positions, values}, nullptr)
+                       .value());
+  writer->AddMatrix("sparse", matrices.at("sparse"));
   // An odd number of halves before the codes, floats before them.
   writer->AddFloats("bias", {3}, {1, 2, 3}, /*half=*/true);
   writer->AddFloats("gain", {2}, {0.5f, 2}, /*half=*/false);
@@ -157,7 +164,7 @@ TEST_F(PythonSnippet, DecodesEveryFormatToTheSameFloats) {
     const std::vector<float> found = Decode(path, name);
     const std::vector<float> expected = Dequantize(matrix);
     ASSERT_EQ(found.size(), expected.size()) << name;
-    // Both are one product of the same two floats: equal to the bit.
+    // Both are the same products and sums of floats: equal to the bit.
     EXPECT_EQ(std::memcmp(found.data(), expected.data(),
                           found.size() * sizeof(float)),
               0)

@@ -133,10 +133,7 @@ std::vector<Circumstances> AllCircumstances() {
   return all;
 }
 
-class RequestDeterminismTest : public testing::TestWithParam<const char*> {};
-
-TEST_P(RequestDeterminismTest, LogitsDependOnTheRequestAlone) {
-  const std::string directory = DeployedFile(GetParam());
+void ExpectLogitsDependOnTheRequestAlone(const std::string& directory) {
   const auto reference_weights = MustLoad(directory, AllKernelTables().front());
   std::mt19937 random(1);
   const auto prompt = RandomTokens(
@@ -158,6 +155,22 @@ TEST_P(RequestDeterminismTest, LogitsDependOnTheRequestAlone) {
     }
   }
   EXPECT_GE(tables, 2);  // scalar and shift run everywhere
+}
+
+class RequestDeterminismTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(RequestDeterminismTest, LogitsDependOnTheRequestAlone) {
+  ExpectLogitsDependOnTheRequestAlone(DeployedFile(GetParam()));
+}
+
+TEST(OutlierDeterminismTest, LogitsDependOnTheRequestAlone) {
+  QuantizeModelOptions options =
+      MakeModelOptions("twohot4", "g64", QuantizeMode::kNearest);
+  options.layers.outliers = options.embedding.outliers = 0.005;
+  const TempDirectory directory;
+  MustQuantize(DeployedFile("models/shakespeare-char/1"), directory.path(),
+               options);
+  ExpectLogitsDependOnTheRequestAlone(directory.path());
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, RequestDeterminismTest,

@@ -35,6 +35,7 @@ TEST(QuantizeModelTest, EveryMatrixIsTheQuantizersOwn) {
   options.layers = MakeQuantizeOptions("pot3", "g32", QuantizeMode::kNearest);
   options.embedding =
       MakeQuantizeOptions("twohot4", "row", QuantizeMode::kNearest);
+  options.layers.outliers = 0.002;
   TempDirectory to;
   MustQuantize(TinyBpeDirectory(), to.path(), options);
   const auto checkpoint =
@@ -66,9 +67,13 @@ TEST(QuantizeModelTest, EveryMatrixIsTheQuantizersOwn) {
     ASSERT_TRUE(expected.ok()) << expected.status();
     EXPECT_EQ(matrix->packed_codes(), expected->packed_codes()) << tensor.name;
     EXPECT_EQ(matrix->scales(), expected->scales()) << tensor.name;
+    EXPECT_EQ(matrix->outliers().size(), conv1d ? rows * cols / 500 : 0);
+    EXPECT_EQ(matrix->outliers().positions, expected->outliers().positions);
+    EXPECT_EQ(matrix->outliers().values, expected->outliers().values);
+    EXPECT_EQ(matrix->outliers().scale, expected->outliers().scale);
   }
   EXPECT_EQ((*checkpoint)->provenance().base_sha256, *model.source().Digest());
-  EXPECT_EQ((*checkpoint)->provenance().quantizer, "nearest");
+  EXPECT_EQ((*checkpoint)->provenance().quantizer, "nearest, outliers 0.2 %");
   EXPECT_EQ((*checkpoint)->provenance().tool_version, kEngineVersion);
 }
 
@@ -92,14 +97,15 @@ TEST(QuantizeModelTest, ReportAddsUp) {
   TempDirectory to;
   ThreadPool pool(2);
   int64_t last_done = 0, last_total = 0;
-  const auto report =
-      QuantizeModel(TinyBpeDirectory(), to.path(),
-                    MakeModelOptions("pot4", "row", QuantizeMode::kNearest),
-                    &pool, [&](int64_t done, int64_t total) {
-                      EXPECT_GT(done, last_done);
-                      last_done = done;
-                      last_total = total;
-                    });
+  QuantizeModelOptions options =
+      MakeModelOptions("pot4", "row", QuantizeMode::kNearest);
+  options.embedding.outliers = 0.01;
+  const auto report = QuantizeModel(TinyBpeDirectory(), to.path(), options,
+                                    &pool, [&](int64_t done, int64_t total) {
+                                      EXPECT_GT(done, last_done);
+                                      last_done = done;
+                                      last_total = total;
+                                    });
   ASSERT_TRUE(report.ok()) << report.status();
   // From the config: V = 300, C = 96, T = 64, n_inner = 160, 3 layers.
   constexpr int64_t kLayerWeights = 96 * 288 + 96 * 96 + 2 * 96 * 160;
@@ -111,8 +117,11 @@ TEST(QuantizeModelTest, ReportAddsUp) {
   EXPECT_EQ(report->code_bytes, kWeights / 2);
   EXPECT_EQ(report->scale_bytes, 4 * kRows);
   EXPECT_EQ(report->other_bytes, 4 * kVectors + 2 * 64 * 96);
+  // 6 bytes each, and a scale, in either of two embeddings.
+  constexpr int64_t kOutlierBytes = 2 * (288 * 6 + 4);
+  EXPECT_EQ(report->outlier_bytes, kOutlierBytes);
   EXPECT_DOUBLE_EQ(report->bits_per_weight,
-                   8.0 * (kWeights / 2 + 4 * kRows) / kWeights);
+                   8.0 * (kWeights / 2 + 4 * kRows + kOutlierBytes) / kWeights);
   EXPECT_EQ(last_done, kWeights);
   EXPECT_EQ(last_total, kWeights);
   // The file holds that and its header.

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,6 +67,29 @@ inline PotMatrix RandomMatrix(const PotFormat& format, int64_t rows,
   return PotMatrix::FromCodes(&format, rows, cols, granularity, codes,
                               std::move(scales))
       .value();
+}
+
+// `matrix` with `count` outliers of any value, at places of its first rows most
+// of all: by twos and threes of an output, and outputs without.
+inline PotMatrix WithRandomOutliers(const PotMatrix& matrix, int64_t count,
+                                    uint32_t seed) {
+  struct Owner {
+    std::vector<uint32_t> positions;
+    std::vector<int16_t> values;
+  };
+  auto owner = std::make_shared<Owner>();
+  std::mt19937 random(seed);
+  std::set<uint32_t> positions;
+  while (static_cast<int64_t>(positions.size()) < count) {
+    const int64_t size = matrix.rows() * matrix.cols();
+    positions.insert(random() % (random() % 2 == 0 ? size : (size + 3) / 4));
+  }
+  for (const uint32_t position : positions) {
+    owner->positions.push_back(position);
+    owner->values.push_back(static_cast<int16_t>(random()));
+  }
+  const OutlierView view{1.5e-5f, owner->positions, owner->values};
+  return matrix.WithOutliers(view, owner).value();
 }
 
 inline std::vector<Granularity> AllGranularities() {

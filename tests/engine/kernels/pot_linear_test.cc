@@ -1,5 +1,6 @@
 // PotLinear against double precision, and against itself over batch sizes,
 // threads and kernels.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -147,6 +148,101 @@ TEST_P(PotLinearTest, RowBitsDependOnTheRowAlone) {
   }
 }
 
+// y[row][n] of the linear without outliers, plus what pot_outliers.h says.
+std::vector<float> AddOutliersByDefinition(const PotMatrix& matrix,
+                                           const std::vector<float>& x,
+                                           int64_t rows, std::vector<float> y) {
+  const OutlierView& outliers = matrix.outliers();
+  std::vector<int8_t> a(matrix.cols());
+  for (int64_t row = 0; row < rows; ++row) {
+    const ActivationScale scale =
+        QuantizeActivation(x.data() + row * matrix.cols(), matrix.cols(),
+                           ActivationMode::kAffine, a.data());
+    std::vector<int64_t> sums(matrix.rows());
+    for (int64_t i = 0; i < outliers.size(); ++i) {
+      const int64_t position = outliers.positions[i];
+      sums[position / matrix.cols()] +=
+          int64_t{outliers.values[i]} *
+          (a[position % matrix.cols()] - scale.zero_point);
+    }
+    for (int64_t n = 0; n < matrix.rows(); ++n) {
+      EXPECT_EQ(sums[n], static_cast<int32_t>(sums[n]));
+      y[row * matrix.rows() + n] +=
+          static_cast<float>(sums[n]) * outliers.scale * scale.scale;
+    }
+  }
+  return y;
+}
+
+TEST_P(PotLinearTest, OutliersAreAddedByTheirDefinition) {
+  constexpr int64_t kRows = 67;
+  ThreadPool one(1), three(3);
+  uint32_t seed = 50;
+  for (const char* name : {"pot4", "pot4-strict", "twohot4", "pot6"}) {
+    for (const auto& [outputs, inputs] :
+         {std::pair<int64_t, int64_t>{1, 1}, {63, 7}, {65, 9}, {200, 100}}) {
+      const PotMatrix dense =
+          RandomMatrix(*FindPotFormat(name).value(), outputs, inputs,
+                       {Granularity::Kind::kRow, 0}, ++seed);
+      const PotMatrix matrix = WithRandomOutliers(
+          dense, std::max<int64_t>(1, outputs * inputs / 50), seed);
+      const std::vector<float> bias = RandomFloats(outputs, -1.0f, 1.0f, seed);
+      const auto make = [&](const PotMatrix& of) {
+        return MakePotLinear(of, bias, ActivationMode::kAffine, &table())
+            .value();
+      };
+      const auto linear = make(matrix);
+      const std::vector<float> x =
+          RandomFloats(kRows * inputs, -1.0f, 2.5f, seed);
+      const std::vector<float> expected = AddOutliersByDefinition(
+          matrix, x, kRows, Forward(*make(dense), x, kRows, &one));
+      // All that is left over from tiles, and both sides of where they begin.
+      for (const int64_t rows : {1, 2, 5, 6, 7, 15, 16, 17, 21, 24, 67}) {
+        for (ThreadPool* pool : {&one, &three}) {
+          ASSERT_EQ(
+              BitsOf(Forward(*linear, x, rows, pool)),
+              BitsOf({expected.begin(), expected.begin() + rows * outputs}))
+              << name << " " << outputs << " x " << inputs << ", " << rows
+              << " rows";
+        }
+      }
+    }
+  }
+}
+
+// At the limits of int32: rows of outliers of the greatest sum, under
+// activations of -127 and 127 with a zero point at the other end.
+TEST_P(PotLinearTest, TheLargestSumsOfOutliersAreExact) {
+  constexpr int64_t kInputs = 300, kOutputs = 66;
+  std::vector<uint32_t> positions;
+  std::vector<int16_t> values;
+  for (int64_t n = 0; n < kOutputs; ++n) {
+    for (int64_t k = 0; k < 256; ++k) {
+      positions.push_back(n * kInputs + k);
+      values.push_back(n % 2 == 0 ? -32768 : 32767);
+    }
+  }
+  const PotMatrix dense =
+      RandomMatrix(*FindPotFormat("pot4").value(), kOutputs, kInputs,
+                   {Granularity::Kind::kRow, 0}, 60);
+  const PotMatrix matrix =
+      dense.WithOutliers({1.0f, positions, values}, nullptr).value();
+  for (const float sign : {1.0f, -1.0f}) {
+    const std::vector<float> x(16 * kInputs, sign);
+    const auto linear =
+        MakePotLinear(matrix, {}, ActivationMode::kAffine, &table()).value();
+    const std::vector<float> expected = AddOutliersByDefinition(
+        matrix, x, 16,
+        Forward(*MakePotLinear(dense, {}, ActivationMode::kAffine, &table())
+                     .value(),
+                x, 16, nullptr));
+    EXPECT_EQ(BitsOf(Forward(*linear, x, 16, nullptr)), BitsOf(expected));
+    const std::vector<float> x_row(x.begin(), x.begin() + kInputs);
+    EXPECT_EQ(BitsOf(Forward(*linear, x_row, 1, nullptr)),
+              BitsOf({expected.begin(), expected.begin() + kOutputs}));
+  }
+}
+
 TEST_P(PotLinearTest, ZeroInputGivesTheBias) {
   const PotMatrix matrix =
       RandomMatrix(*FindPotFormat("pot4-strict").value(), 70, 20,
@@ -159,8 +255,9 @@ TEST_P(PotLinearTest, ZeroInputGivesTheBias) {
 
 TEST(PotLinear, FloatActivationsUseTheDequantizedWeights) {
   const PotMatrix matrix =
-      RandomMatrix(*FindPotFormat("twohot4").value(), 70, 40,
-                   {Granularity::Kind::kGroup, 32}, 10);
+      WithRandomOutliers(RandomMatrix(*FindPotFormat("twohot4").value(), 70, 40,
+                                      {Granularity::Kind::kGroup, 32}, 10),
+                         30, 11);
   const std::vector<float> bias = RandomFloats(70, -1.0f, 1.0f, 11);
   const auto linear =
       MakePotLinear(matrix, bias, ActivationMode::kFloat, AllKernelTables()[0])
@@ -186,8 +283,9 @@ TEST(PotLinear, FloatActivationsUseTheDequantizedWeights) {
 
 TEST(PotLinear, WeightRowsAreThoseOfTheMatrix) {
   for (const PotFormat& format : AllPotFormats()) {
-    const PotMatrix matrix =
-        RandomMatrix(format, 70, 45, {Granularity::Kind::kGroup, 32}, 13);
+    const PotMatrix matrix = WithRandomOutliers(
+        RandomMatrix(format, 70, 45, {Granularity::Kind::kGroup, 32}, 13), 60,
+        14);
     const auto linear =
         MakePotLinear(matrix, {}, ActivationMode::kAffine, AllKernelTables()[0])
             .value();
