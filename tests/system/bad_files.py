@@ -238,7 +238,7 @@ def import_cases():
   yield import_case("importing to a path", "whole", INVALID, "name",
                     "INVALID_FIELD", name="../escaped")
   for what, fields, fragment in (
-      ("an unknown format", dict(format="int4"), "pot4"),
+      ("an unknown format", dict(format="int5"), "pot4"),
       ("an unknown granularity", dict(format="pot4", granularity="g7"), "g7"),
       ("an unknown method", dict(format="pot4", method="gptq"), "gptq"),
       ("an unknown embedding format",

@@ -407,7 +407,7 @@ TEST_F(ModelServiceErrorsTest, Importing) {
   };
   quantization("INVALID_ARGUMENT MISSING_FIELD quantization.format",
                [](auto* q) { q->clear_format(); });
-  for (const std::string bad : {"pot7", "POT4", "int4", "pot5-strict"}) {
+  for (const std::string bad : {"pot7", "POT4", "int5", "pot5-strict"}) {
     quantization(field + "quantization.format",
                  [&](auto* q) { q->set_format(bad); });
   }
