@@ -37,7 +37,6 @@ set(POT_THREADED_TESTS
   training_service_test
   worker_pool_test
   # system
-  attacks_test
   drain_test
   grpcio_client_test
   hot_swap_test
