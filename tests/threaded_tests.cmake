@@ -39,5 +39,4 @@ set(POT_THREADED_TESTS
   # system
   drain_test
   grpcio_client_test
-  hot_swap_test
-  metrics_test)
+  hot_swap_test)

@@ -17,6 +17,28 @@ namespace {
 constexpr char kSelf[] = "self";
 // Of the calibration sequences; the models' own contexts may be longer.
 constexpr int64_t kMaxContext = 1024;
+// On which a format of a matrix is judged.
+constexpr int64_t kSensitivityTokens = 4096;
+
+// At most `count` sequences of `context` tokens from all over `text`.
+absl::StatusOr<TokenCorpus> PickSequences(const TokenCorpus& text,
+                                          int64_t context, int64_t count) {
+  const int64_t sequences =
+      std::min(std::max<int64_t>(1, count), text.size() / context);
+  if (sequences == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--calibration has ", text.size(),
+                     " tokens; one sequence of ", context, " is the least"));
+  }
+  TokenCorpus picked(text.vocab_size());
+  std::vector<int32_t> tokens(context);
+  for (int64_t i = 0; i < sequences; ++i) {
+    text.Copy((text.size() - context) * i / std::max<int64_t>(1, sequences - 1),
+              absl::MakeSpan(tokens));
+    POT_RETURN_IF_ERROR(picked.Append(tokens));
+  }
+  return picked;
+}
 
 int64_t CalibrationContext(const Gpt2Config& config) {
   return std::min(kMaxContext, config.n_positions);
@@ -25,14 +47,19 @@ int64_t CalibrationContext(const Gpt2Config& config) {
 }  // namespace
 
 void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
-  command->add_option("--calibration", flags->texts,
-                      "With --method gptq: texts, UTF-8, or self for text that "
-                      "the model writes");
+  command->add_option(
+      "--calibration", flags->texts,
+      "For --method gptq, potptq and potptq-step2, for "
+      "--equalize and --bits-budget: texts, UTF-8, or self for text that the "
+      "model writes");
   command->add_option("--calibration-tokens", flags->tokens, "How much of it")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "Of --calibration self")
       ->capture_default_str();
+  command->add_flag("--equalize", flags->equalize,
+                    "First move powers of two from the inputs of products to "
+                    "their weights, by --calibration or by LayerNorms alone");
   command
       ->add_option("--damping", flags->gptq.damping,
                    "Added to the Hessian's diagonal, over its mean; up to 1")
@@ -41,6 +68,24 @@ void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
                     "Round columns in the order of falling Hessian diagonal");
   command->add_flag("--keep-biases", flags->keep_biases,
                     "Correct no biases for the mean error of their product");
+  command
+      ->add_option("--refinements", flags->gptq.refinement_passes,
+                   "Passes over scales and codes after GPTQ's own")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  command
+      ->add_option("--epochs", flags->potptq.epochs,
+                   "Over the calibration text, with --method potptq; 0: 10, or "
+                   "40 for 2 bits")
+      ->capture_default_str();
+  command
+      ->add_option("--lr", flags->potptq.learning_rate,
+                   "Learning rate of its scales")
+      ->capture_default_str();
+  command
+      ->add_option("--lambda", flags->potptq.lambda,
+                   "Weight decay of what its scales are changed by")
+      ->capture_default_str();
 }
 
 absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
@@ -72,38 +117,95 @@ absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
   options.pool = &pool;
   POT_ASSIGN_OR_RETURN(const TokenCorpus all,
                        TokenizeFiles(flags.texts, *tokenizer, options));
-  // Sequences from all over the text.
-  const int64_t sequences =
-      std::min(flags.tokens / context, all.size() / context);
-  if (sequences == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--calibration has ", all.size(),
-                     " tokens; one sequence of ", context, " is the least"));
-  }
-  TokenCorpus calibration(config.vocab_size);
-  std::vector<int32_t> tokens(context);
-  for (int64_t i = 0; i < sequences; ++i) {
-    all.Copy((all.size() - context) * i / std::max<int64_t>(1, sequences - 1),
-             absl::MakeSpan(tokens));
-    POT_RETURN_IF_ERROR(calibration.Append(tokens));
-  }
-  return calibration;
+  return PickSequences(all, context, flags.tokens / context);
+}
+
+std::string DescribeCalibration(const CalibrationFlags& flags) {
+  return absl::StrCat(
+      "damping ", flags.gptq.damping,
+      flags.gptq.activation_order ? ", act-order" : "",
+      flags.keep_biases ? ", biases kept" : "", ", refinements ",
+      flags.gptq.refinement_passes, "; potptq: epochs ", flags.potptq.epochs,
+      ", lr ", flags.potptq.learning_rate, ", lambda ", flags.potptq.lambda);
+}
+
+absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
+    const std::string& from, const TokenCorpus& text,
+    const QuantizeModelOptions& options,
+    const std::vector<const PotFormat*>& formats,
+    const DataProgress& progress) {
+  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+  const ParameterLayout layout(model.config());
+  std::vector<float> parameters(layout.size());
+  POT_RETURN_IF_ERROR(layout.Read(from, absl::MakeSpan(parameters)));
+  // KL is a steady measure: part of the text, from all over it, says enough.
+  const int64_t context = CalibrationContext(model.config());
+  POT_ASSIGN_OR_RETURN(
+      const TokenCorpus part,
+      PickSequences(text, context, kSensitivityTokens / context));
+  return MeasureSensitivity(layout, part, context, options, formats,
+                            &parameters, progress);
+}
+
+absl::StatusOr<std::unique_ptr<FloatParameters>> ReadParameters(
+    const std::string& from) {
+  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+  auto parameters = std::make_unique<FloatParameters>(model.config());
+  POT_RETURN_IF_ERROR(
+      parameters->layout.Read(from, absl::MakeSpan(parameters->values)));
+  return parameters;
+}
+
+absl::StatusOr<EqualizationResult> EqualizeParameters(
+    const TokenCorpus* text, const QuantizeModelOptions& options,
+    const DataProgress& progress, FloatParameters* parameters) {
+  return EqualizeModel(parameters->layout, options, text,
+                       CalibrationContext(parameters->layout.config()),
+                       &parameters->values, progress);
 }
 
 absl::StatusOr<GptqModelResult> QuantizeByGptq(
-    const std::string& from, const TokenCorpus& calibration,
-    const CalibrationFlags& flags, const QuantizeModelOptions& options,
-    const DataProgress& progress) {
-  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
+    const TokenCorpus& calibration, const CalibrationFlags& flags,
+    const QuantizeModelOptions& options, const DataProgress& progress,
+    FloatParameters* parameters) {
   GptqModelOptions gptq;
   gptq.model = options;
   gptq.gptq = flags.gptq;
   gptq.correct_biases = !flags.keep_biases;
-  gptq.context = CalibrationContext(model.config());
-  const ParameterLayout layout(model.config());
-  std::vector<float> parameters(layout.size());
-  POT_RETURN_IF_ERROR(layout.Read(from, absl::MakeSpan(parameters)));
-  return QuantizeModelGptq(layout, calibration, gptq, &parameters, progress);
+  gptq.context = CalibrationContext(parameters->layout.config());
+  return QuantizeModelGptq(parameters->layout, calibration, gptq,
+                           &parameters->values, progress);
+}
+
+absl::StatusOr<PotPtqModelResult> QuantizeByPotPtq(
+    const TokenCorpus& calibration, const CalibrationFlags& flags,
+    const QuantizeModelOptions& options, const DataProgress& progress,
+    FloatParameters* parameters) {
+  PotPtqModelOptions potptq;
+  potptq.model = options;
+  potptq.potptq = flags.potptq;
+  potptq.context = CalibrationContext(parameters->layout.config());
+  return QuantizeModelPotPtq(parameters->layout, calibration, potptq,
+                             &parameters->values, progress);
+}
+
+absl::StatusOr<std::map<std::string, PotMatrix>> QuantizeLayers(
+    const QuantizeModelOptions& options, ThreadPool* pool,
+    const FloatParameters& parameters) {
+  std::map<std::string, PotMatrix> matrices;
+  const ParameterLayout& layout = parameters.layout;
+  for (size_t i = 0; i < layout.tensors().size(); ++i) {
+    const TensorSpec& tensor = layout.tensors()[i];
+    if (tensor.kind != TensorKind::kConv1d) continue;
+    POT_ASSIGN_OR_RETURN(
+        PotMatrix matrix,
+        QuantizePot(absl::MakeConstSpan(parameters.values)
+                        .subspan(layout.offset(static_cast<int>(i)),
+                                 tensor.num_elements()),
+                    tensor.rows(), tensor.cols(), options.For(tensor), pool));
+    matrices.emplace(tensor.name, std::move(matrix));
+  }
+  return matrices;
 }
 
 }  // namespace pot

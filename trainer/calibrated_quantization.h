@@ -4,14 +4,21 @@
 #define POT_TRAINER_CALIBRATED_QUANTIZATION_H_
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "engine/base/thread_pool.h"
 #include "engine/gpt2/quantize_model.h"
 #include "trainer/data/token_corpus.h"
+#include "trainer/gpt2/parameter_layout.h"
+#include "trainer/ptq/equalization.h"
 #include "trainer/ptq/gptq_model.h"
+#include "trainer/ptq/potptq_model.h"
+#include "trainer/ptq/sensitivity.h"
 
 namespace pot {
 
@@ -21,6 +28,8 @@ struct CalibrationFlags {
   uint64_t seed = 0;
   GptqOptions gptq;
   bool keep_biases = false;
+  PotPtqOptions potptq;
+  bool equalize = false;
 };
 
 void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags);
@@ -32,11 +41,47 @@ absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
                                                 const CalibrationFlags& flags,
                                                 int threads);
 
-// GPTQ for the float model in `from`. Errors as QuantizeModelGptq.
+// The flags beside the text that change a result: "damping 0.01, act-order".
+std::string DescribeCalibration(const CalibrationFlags& flags);
+
+// What quantizing each matrix of the model in `from` alone does to it on
+// `text`. Errors as MeasureSensitivity.
+absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
+    const std::string& from, const TokenCorpus& text,
+    const QuantizeModelOptions& options,
+    const std::vector<const PotFormat*>& formats, const DataProgress& progress);
+
+// A float model in memory.
+struct FloatParameters {
+  explicit FloatParameters(const Gpt2Config& config)
+      : layout(config), values(layout.size()) {}
+
+  ParameterLayout layout;
+  std::vector<float> values;
+};
+absl::StatusOr<std::unique_ptr<FloatParameters>> ReadParameters(
+    const std::string& from);
+
+// --equalize. `text` may be null. Errors as EqualizeModel.
+absl::StatusOr<EqualizationResult> EqualizeParameters(
+    const TokenCorpus* text, const QuantizeModelOptions& options,
+    const DataProgress& progress, FloatParameters* parameters);
+
+// What quantizes them; `parameters` end as the quantized ones. Errors as
+// QuantizeModelGptq.
 absl::StatusOr<GptqModelResult> QuantizeByGptq(
-    const std::string& from, const TokenCorpus& calibration,
-    const CalibrationFlags& flags, const QuantizeModelOptions& options,
-    const DataProgress& progress);
+    const TokenCorpus& calibration, const CalibrationFlags& flags,
+    const QuantizeModelOptions& options, const DataProgress& progress,
+    FloatParameters* parameters);
+// Scales trained block by block. Errors as QuantizeModelPotPtq.
+absl::StatusOr<PotPtqModelResult> QuantizeByPotPtq(
+    const TokenCorpus& calibration, const CalibrationFlags& flags,
+    const QuantizeModelOptions& options, const DataProgress& progress,
+    FloatParameters* parameters);
+// Each weight for itself: the matrices of the layers.
+absl::StatusOr<std::map<std::string, PotMatrix>> QuantizeLayers(
+    const QuantizeModelOptions& options, ThreadPool* pool,
+    const FloatParameters& parameters);
 
 }  // namespace pot
 

@@ -14,6 +14,9 @@ void AddQuantizeCommand(CLI::App* app, absl::Status* result);
 // eval MODEL TEXT: perplexity by the serving engine.
 void AddEvalCommand(CLI::App* app, absl::Status* result);
 
+// report MODEL TEXT --out DIR: what each way to quantize costs and loses.
+void AddReportCommand(CLI::App* app, absl::Status* result);
+
 // init --size gpt2 --seed N --out DIR: random weights.
 void AddInitCommand(CLI::App* app, absl::Status* result);
 

@@ -16,10 +16,12 @@
 #include "engine/base/thread_pool.h"
 #include "engine/checkpoint/version_store.h"
 #include "engine/gpt2/evaluation.h"
+#include "engine/hub/hub_id.h"
 #include "engine/loaded_model.h"
 #include "nlohmann/json.hpp"
 #include "trainer/commands.h"
 #include "trainer/data/text_slice.h"
+#include "trainer/model_source.h"
 #include "trainer/progress_bar.h"
 
 namespace pot {
@@ -49,8 +51,10 @@ struct Row {
   EvaluationSums sums;
 };
 
-// A model directory, or REPO/NAME, of which the highest version is taken.
+// A model directory, REPO/NAME, of which the highest version is taken, or a
+// hub's id.
 absl::StatusOr<std::string> ResolveDirectory(const std::string& model) {
+  if (IsHubId(model)) return ResolveModelSource(model);
   std::error_code error;
   if (std::filesystem::exists(model + "/config.json", error)) return model;
   int64_t newest = 0;
@@ -225,7 +229,7 @@ void AddEvalCommand(CLI::App* app, absl::Status* result) {
       std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   CLI::App* command = app->add_subcommand(
       "eval", "Perplexity of models on a text, by the serving engine");
-  command->add_option("model", flags->model, "Model directory or REPO/NAME")
+  command->add_option("model", flags->model, "Model directory, REPO/NAME or hf:OWNER/NAME")
       ->required();
   command->add_option("text", flags->text, "UTF-8 text file")->required();
   command->add_option("--compare", flags->compared,

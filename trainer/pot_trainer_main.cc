@@ -25,6 +25,10 @@ int ExitCode(const absl::Status& status) {
       return 2;
     case absl::StatusCode::kNotFound:
       return 3;
+    case absl::StatusCode::kUnavailable:
+      return 4;
+    case absl::StatusCode::kResourceExhausted:
+      return 6;
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kPermissionDenied:
       return 7;
@@ -64,6 +68,7 @@ int Main(int argc, char** argv) {
   absl::Status result;
   pot::AddQuantizeCommand(&app, &result);
   pot::AddEvalCommand(&app, &result);
+  pot::AddReportCommand(&app, &result);
   pot::AddInitCommand(&app, &result);
   pot::AddPretrainCommand(&app, &result);
   pot::AddQatCommand(&app, &result);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
+#include "engine/gpt2/float_model.h"
 #include "engine/text/tokenizer.h"
 #include "trainer/commands.h"
 #include "trainer/gpt2/parameter_layout.h"
@@ -25,6 +26,7 @@ namespace {
 struct Flags {
   TrainingFlags training;
   std::string tokenizer;
+  std::string from;
   std::string out;
   int64_t layers = 4, heads = 4, width = 128, positions = 64, inner = 0;
 };
@@ -44,6 +46,7 @@ absl::StatusOr<std::map<std::string, std::string>> ReadTokenizerFiles(
 }
 
 absl::StatusOr<Gpt2Config> ConfigOf(const Flags& flags, int vocab_size) {
+  if (!flags.from.empty()) return ReadGpt2Config(flags.from);
   Gpt2Config config;
   config.n_layer = flags.layers;
   config.n_head = flags.heads;
@@ -53,6 +56,16 @@ absl::StatusOr<Gpt2Config> ConfigOf(const Flags& flags, int vocab_size) {
   config.vocab_size = vocab_size;
   // The limits are the parser's.
   return Gpt2Config::Parse(config.ToJson(), "the model's shape");
+}
+
+absl::StatusOr<std::vector<float>> InitialParameters(
+    const Flags& flags, const ParameterLayout& layout) {
+  if (flags.from.empty()) {
+    return RandomParameters(layout, flags.training.seed);
+  }
+  std::vector<float> parameters(layout.size());
+  POT_RETURN_IF_ERROR(layout.Read(flags.from, absl::MakeSpan(parameters)));
+  return parameters;
 }
 
 absl::Status WriteModel(const ParameterLayout& layout, const TrainingRun& run,
@@ -71,8 +84,14 @@ absl::Status Run(const Flags& flags) {
     return absl::AlreadyExistsError(
         absl::StrCat("--out: '", flags.out, "' is there already"));
   }
-  POT_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(flags.tokenizer));
-  POT_ASSIGN_OR_RETURN(const auto files, ReadTokenizerFiles(flags.tokenizer));
+  const std::string& vocabulary =
+      flags.from.empty() ? flags.tokenizer : flags.from;
+  if (vocabulary.empty()) {
+    return absl::InvalidArgumentError(
+        "pretrain needs --tokenizer DIR, or --from DIR to go on with a model");
+  }
+  POT_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(vocabulary));
+  POT_ASSIGN_OR_RETURN(const auto files, ReadTokenizerFiles(vocabulary));
   POT_ASSIGN_OR_RETURN(const Gpt2Config config,
                        ConfigOf(flags, tokenizer->vocab_size()));
   POT_ASSIGN_OR_RETURN(const TrainingOptions options,
@@ -81,14 +100,14 @@ absl::Status Run(const Flags& flags) {
                        LoopOptionsOf(flags.training, config.n_positions));
   POT_ASSIGN_OR_RETURN(
       const TrainingTexts texts,
-      ReadTrainingTexts(flags.training, *tokenizer, flags.tokenizer, false));
+      ReadTrainingTexts(flags.training, *tokenizer, vocabulary, false));
 
   const ParameterLayout layout(config);
-  POT_ASSIGN_OR_RETURN(
-      const std::unique_ptr<TrainingRun> run,
-      TrainingRun::Create(&layout, options, &texts.train,
-                          RandomParameters(layout, flags.training.seed),
-                          nullptr, {}));
+  POT_ASSIGN_OR_RETURN(std::vector<float> initial,
+                       InitialParameters(flags, layout));
+  POT_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingRun> run,
+                       TrainingRun::Create(&layout, options, &texts.train,
+                                           std::move(initial), nullptr, {}));
   const std::string& state = flags.training.state;
   const std::string best_model =
       state.empty() ? flags.out + ".best" : state + "/best";
@@ -118,19 +137,28 @@ void AddPretrainCommand(CLI::App* app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app->add_subcommand(
       "pretrain",
-      "Train a GPT-2 from scratch; writes a Hugging Face directory");
-  command
-      ->add_option("--tokenizer", flags->tokenizer,
-                   "Directory with vocab.json and merges.txt; see `tokenizer`")
-      ->required();
+      "Train a GPT-2 from scratch, or go on training one, in floats; writes a "
+      "Hugging Face directory");
+  CLI::Option* const tokenizer = command->add_option(
+      "--tokenizer", flags->tokenizer,
+      "Directory with vocab.json and merges.txt; see `tokenizer`");
+  CLI::Option* const from =
+      command
+          ->add_option("--from", flags->from,
+                       "Go on with the weights, shape and tokenizer of this "
+                       "Hugging Face directory")
+          ->excludes(tokenizer);
   command->add_option("--out", flags->out, "Directory to create")->required();
-  command->add_option("--layers", flags->layers, "n_layer")
-      ->capture_default_str();
-  command->add_option("--heads", flags->heads, "n_head")->capture_default_str();
-  command->add_option("--width", flags->width, "n_embd")->capture_default_str();
-  command->add_option("--inner", flags->inner, "n_inner [4 * --width]");
-  command->add_option("--positions", flags->positions, "n_positions")
-      ->capture_default_str();
+  from->excludes(
+      command->add_option("--layers", flags->layers, "n_layer")
+          ->capture_default_str(),
+      command->add_option("--heads", flags->heads, "n_head")
+          ->capture_default_str(),
+      command->add_option("--width", flags->width, "n_embd")
+          ->capture_default_str(),
+      command->add_option("--inner", flags->inner, "n_inner [4 * --width]"),
+      command->add_option("--positions", flags->positions, "n_positions")
+          ->capture_default_str());
   AddTrainingFlags(command, &flags->training);
   command->callback([flags, result] { *result = Run(*flags); });
 }

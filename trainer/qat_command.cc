@@ -19,6 +19,7 @@
 #include "engine/gpt2/model_files.h"
 #include "engine/loaded_model.h"
 #include "trainer/commands.h"
+#include "trainer/model_source.h"
 #include "trainer/quantize_flags.h"
 #include "trainer/replace_directory.h"
 #include "trainer/training/evaluate_text.h"
@@ -143,8 +144,9 @@ absl::Status CopyFiles(const std::string& from, const std::string& to) {
       absl::StrCat("cannot copy ", from, " to ", to, ": ", error.message()));
 }
 
-absl::Status Run(const Flags& flags) {
+absl::Status Run(Flags flags) {
   POT_ASSIGN_OR_RETURN(const ModelPath out, ParseModelPath(flags.out));
+  POT_ASSIGN_OR_RETURN(flags.from, ResolveModelSource(flags.from));
   POT_ASSIGN_OR_RETURN(const FloatModel base, FloatModel::Open(flags.from));
   POT_ASSIGN_OR_RETURN(const auto tokenizer,
                        LoadTokenizer(flags.from, base.config()));
@@ -241,8 +243,8 @@ void AddQatCommand(CLI::App* app, absl::Status* result) {
       "checkpoint as a new version");
   command
       ->add_option("--from", flags->from,
-                   "Hugging Face model directory: config.json, safetensors, "
-                   "tokenizer")
+                   "Hugging Face model: a directory with config.json, "
+                   "safetensors and tokenizer, or hf:OWNER/NAME[@REVISION]")
       ->required();
   command
       ->add_option("--out", flags->out, "REPO/NAME: model repository and model")

@@ -3,6 +3,7 @@
 #define POT_TRAINER_QUANTIZE_FLAGS_H_
 
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
@@ -21,9 +22,21 @@ struct QuantizeFlags {
   std::string embedding_granularity;
   float paper_eps = 0.0f;
   bool float_positions = false;
+  std::string outliers = "0%";
+  // Of a quantized weight, scales included, on average; 0: --format for all.
+  double bits_budget = 0;
+  std::vector<std::string> mixed_formats = {"pot2", "pot3", "twohot4"};
 };
 
 void AddQuantizeFlags(CLI::App* command, QuantizeFlags* flags);
+// --outliers, which training knows nothing of.
+void AddOutliersFlag(CLI::App* command, QuantizeFlags* flags);
+
+// --bits-budget and --mixed-formats; after AddQuantizeFlags.
+void AddMixedPrecisionFlags(CLI::App* command, QuantizeFlags* flags);
+// The formats to mix. INVALID_ARGUMENT for less than two, or an unknown one.
+absl::StatusOr<std::vector<const PotFormat*>> ParseMixedFormats(
+    const QuantizeFlags& flags);
 
 // INVALID_ARGUMENT, also for kFloatFormat.
 absl::StatusOr<QuantizeModelOptions> ParseQuantizeFlags(

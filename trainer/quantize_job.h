@@ -3,9 +3,12 @@
 #ifndef POT_TRAINER_QUANTIZE_JOB_H_
 #define POT_TRAINER_QUANTIZE_JOB_H_
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -30,7 +33,19 @@ struct QuantizeOutcome {
   std::optional<QuantizeModelReport> report;
   // Of all Hessians; 0 where the method needs none.
   double largest_damping = 0;
+  // EqualizationResult's; empty without --equalize.
+  std::vector<EqualizedProduct> equalized;
+  // PotPtqModelResult's; empty for other methods.
+  std::vector<double> error_ratios;
+  // Weights by the name of their format, with --bits-budget.
+  std::map<std::string, int64_t> mixed;
 };
+
+// The --method of `pot-trainer quantize`, each by one name.
+std::vector<std::string> QuantizeMethods();
+
+// Whether the method itself looks at what the model computes on a text.
+bool NeedsCalibration(const std::string& method);
 
 // INVALID_ARGUMENT naming flag, limit and given value. Reads no model.
 absl::Status CheckQuantizeJob(const QuantizeJob& job);

@@ -4,6 +4,7 @@
 Usage: pot_trainer_test.py PATH_OF_POT_TRAINER
 """
 
+import csv
 import json
 import pathlib
 import re
@@ -82,6 +83,22 @@ class TrainingTest(TrainerTest):
         (self.dir / "whole" / "model.safetensors").read_bytes(),
         (self.dir / "again" / "model.safetensors").read_bytes())
 
+    # From the model on: what it learned is there at the first step.
+    def go_on(*arguments, out="none"):
+      return run("pretrain", "--train", self.text, "--precision", "f32",
+                 "--steps", 10, "--out", self.dir / out, *arguments)
+
+    result = go_on("--from", self.dir / "whole", out="more")
+    self.assertEqual(0, result.returncode, result.stderr)
+    first, = re.findall(r"step 1: (\d\.\d+) ±", result.stderr)
+    self.assertLess(float(first), losses[0])
+    config = json.loads((self.dir / "more" / "config.json").read_text())
+    self.assertEqual((1, 32, 16), (config["n_layer"], config["n_embd"],
+                                   config["n_positions"]))
+    self.assert_fails(go_on("--from", self.dir / "whole", "--layers", 2), 2,
+                      "--layers", "--from")
+    self.assert_fails(go_on(), 2, "--tokenizer DIR, or --from DIR")
+
   def test_qat_publishes_its_best_checkpoint(self):
     result = run("qat", "--from", TINY, "--train", self.text, "--steps", 6,
                  "--batch", 2, "--context", 16, "--eval-every", 3, "--lr", 1e-3,
@@ -107,6 +124,69 @@ class TrainingTest(TrainerTest):
     self.assertEqual(0, result.returncode, result.stderr)
     self.assertIn("repo/tiny/1", result.stdout)
 
+  def test_reports_what_each_way_to_quantize_costs(self):
+    out = self.dir / "report"
+
+    def report(*arguments):
+      return run("report", TINY, self.text, "--out", out, "--formats",
+                 "pot4,pot3", "--granularities", "row,g64", "--methods",
+                 "rtn,gptq", "--calibration-tokens", 512, "--tokens", 500,
+                 *arguments)
+
+    result = report()
+    self.assertEqual(0, result.returncode, result.stderr)
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    self.assertEqual(9, len(rows))
+    by_key = {(r["format"], r["granularity"], r["method"]): r for r in rows}
+    self.assertEqual(32, by_key["f32", "", ""]["bits_per_weight"])
+    self.assertEqual(0, by_key["f32", "", ""]["mean_kl_nats"])
+    fine = by_key["pot4", "g64", "rtn"]
+    coarse = by_key["pot3", "g64", "rtn"]
+    self.assertGreater(fine["bits_per_weight"], coarse["bits_per_weight"])
+    self.assertLess(fine["mean_kl_nats"], coarse["mean_kl_nats"])
+    for kind, error in fine["squared_error"].items():
+      self.assertLess(error, coarse["squared_error"][kind], kind)
+    # Each figure is that of the command that makes one model.
+    self.assertEqual(0, run("quantize", "--from", TINY, "--format", "pot4",
+                            "--granularity", "g64", "--out",
+                            self.dir / "repo/tiny").returncode)
+    text = self.dir / "first"
+    text.write_text(self.text.read_text())
+    result = run("eval", self.dir / "repo/tiny", text, "--output", "json")
+    alone = json.loads(result.stdout)[0]
+    whole = run("report", TINY, text, "--out", self.dir / "one", "--formats",
+                "pot4", "--granularities", "g64", "--methods", "rtn",
+                "--skip-plot", "--skip-speed")
+    self.assertEqual(0, whole.returncode, whole.stderr)
+    row = json.loads((self.dir / "one/report.json").read_text())["rows"][1]
+    self.assertEqual(alone["perplexity"], row["perplexity"])
+    self.assertEqual(0, row["decode_tokens_per_second"])
+    # Markdown, CSV and plots have the same rows.
+    table = (out / "report.md").read_text()
+    self.assertEqual(9, len(re.findall(r"^\| (\*\*)?(f32|pot)", table, re.M)))
+    with (out / "report.csv").open(newline="") as file:
+      for row, line in zip(rows, csv.DictReader(file), strict=True):
+        # It has nine digits.
+        self.assertAlmostEqual(1, float(line["perplexity"]) / row["perplexity"],
+                               delta=1e-8)
+    self.assertIn("pot4 rtn", (out / "plot.svg").read_text())
+    self.assertEqual(b"\x89PNG", (out / "plot.png").read_bytes()[:4])
+    self.assertFalse((out / "models").exists())
+
+    # What is there is not measured again, and not mixed with another text's.
+    (out / "rows/pot3-row-gptq.json").unlink()
+    before = (out / "rows/pot4-row-rtn.json").stat().st_mtime_ns
+    result = report()
+    self.assertEqual(0, result.returncode, result.stderr)
+    self.assertIn("8 rows were in", result.stderr)
+    self.assertEqual(before,
+                     (out / "rows/pot4-row-rtn.json").stat().st_mtime_ns)
+    self.assert_fails(report("--slice", "0.5:1"), 2, "measured with another",
+                      "text")
+    self.assert_fails(report("--formats", "pot9"), 2, "pot9")
+    self.assert_fails(report("--methods", "rtn"), 2, "twice")
+    self.assert_fails(report("--jobs", 256), 2, "--jobs")
+
   def test_refuses(self):
     def qat(*arguments):
       return run("qat", "--from", TINY, "--out", self.dir / "repo/tiny",
@@ -118,7 +198,7 @@ class TrainingTest(TrainerTest):
                       "--context must be in [2, 64], not 65")
     self.assert_fails(qat(*text, "--steps", 0), 2, "--steps must be in [1, ")
     self.assert_fails(qat(*text, "--ste", "none"), 2, "clipped or identity")
-    self.assert_fails(qat(*text, "--format", "int4"), 2, "known formats are")
+    self.assert_fails(qat(*text, "--format", "int9"), 2, "known formats are")
     self.assert_fails(qat(*text, "--ce", 0, "--distill", 0), 2, "not both 0")
     self.assert_fails(qat("--train", self.dir / "none"), 3, "cannot open")
     self.assert_fails(qat(*text, "--train-slice", "0:0.001"), 2,
@@ -183,9 +263,91 @@ class QuantizeTest(TrainerTest):
     gptq = ["--method", "gptq", "--calibration", "self",
             "--calibration-tokens", 16384]
     rounded = lost("rtn", "--method", "rtn")
+    self.assertLess(lost("sparse", "--method", "rtn", "--outliers", "0.1%"),
+                    rounded)
+    provenance = (self.dir / "repo/sparse/1/model.pot.safetensors").read_bytes()
+    self.assertIn(b'"nearest, outliers 0.1 %"', provenance[:100000])
     self.assertLess(lost("gptq", *gptq, "--act-order"), 0.75 * rounded)
     provenance = (self.dir / "repo/gptq/1/model.pot.safetensors").read_bytes()
     self.assertIn(b'"gptq"', provenance[:100000])
+
+  def test_potptq_trains_scales_and_equalization_changes_no_float(self):
+    model = ROOT / "deploy/models/shakespeare-char/1"
+    text = ROOT / "deploy/sample.txt"
+
+    def perplexity(method, *arguments):
+      result = run("quantize", "--from", model, "--out",
+                   self.dir / "repo" / method, "--format", "pot2-strict",
+                   "--granularity", "g128", "--embedding-format", "twohot4",
+                   "--method", method, *arguments)
+      self.assertEqual((0, ""), (result.returncode, result.stderr))
+      printed = result.stdout
+      result = run("eval", self.dir / "repo" / method, text, "--output", "json")
+      self.assertEqual(0, result.returncode, result.stderr)
+      return json.loads(result.stdout)[0]["perplexity"], printed
+
+    few = ["--calibration", "self", "--calibration-tokens", 2048, "--epochs", 8,
+           "--lr", 0.01]
+    start, _ = perplexity("potptq-start")
+    step1, _ = perplexity("potptq-step1")
+    both, printed = perplexity("potptq", *few, "--equalize")
+    # Of some 4.8 in fp32.
+    self.assertGreater(start, 2 * step1)
+    self.assertLess(both, 0.95 * step1)
+    self.assertEqual(4, printed.count("error of the output"), printed)
+    self.assertEqual(12, printed.count("channels equalized"), printed)
+    provenance = (self.dir / "repo/potptq/1/model.pot.safetensors").read_bytes()
+    self.assertIn(b'"potptq, trained scales, equalized"', provenance[:100000])
+
+  def test_mixes_formats_within_a_budget(self):
+    text = self.dir / "text"
+    text.write_text("the power of two and the other powers, " * 200)
+
+    def quantize(name, *arguments):
+      result = run("quantize", "--from", TINY, "--out", self.dir / "repo" / name,
+                   *arguments)
+      self.assertEqual(0, result.returncode, result.stderr)
+      return float(re.search(r"per quantized weight, .*: ([\d.]+)",
+                             result.stdout)[1]), result.stdout
+
+    def kl(*names):
+      result = run("eval", self.dir / "repo" / names[0], text, "--output",
+                   "json", "--reference", TINY,
+                   *[x for n in names[1:] for x in ("--compare",
+                                                    self.dir / "repo" / n)])
+      self.assertEqual(0, result.returncode, result.stderr)
+      return [row["mean_kl_nats"] for row in json.loads(result.stdout)]
+
+    mixing = ("--calibration", text, "--calibration-tokens", 1024)
+    few, _ = quantize("few", "--format", "pot2")
+    many, _ = quantize("many", "--format", "twohot4")
+    budget = (few + many) / 2
+    mixed, printed = quantize("mixed", "--bits-budget", budget, *mixing)
+    self.assertLessEqual(mixed, budget)
+    self.assertGreater(mixed, few)
+    weights = dict(re.findall(r"^(pot2|pot3|twohot4) +(\d+) weights", printed,
+                              re.M))
+    self.assertGreaterEqual(len(weights), 2, printed)
+    worst, between, best = kl("few", "mixed", "many")
+    self.assertLess(best, between)
+    self.assertLess(between, worst)
+    # With bits for all, all get what serves them best.
+    everything, printed = quantize("everything", "--bits-budget", 32, *mixing)
+    self.assertLessEqual(everything, many)
+
+    out = ("--from", TINY, "--out", self.dir / "repo/none")
+    for arguments, fragments in [
+        (["--bits-budget", 1, *mixing], ["--bits-budget must be at least", "1"]),
+        (["--bits-budget", 3], ["--bits-budget needs --calibration"]),
+        (["--bits-budget", 3, "--format", "pot4"], ["excludes"]),
+        (["--bits-budget", 3, *mixing, "--mixed-formats", "pot2"],
+         ["at least 2 formats"]),
+        (["--bits-budget", 3, *mixing, "--mixed-formats", "pot2,pot9"],
+         ["pot9"]),
+        (["--bits-budget", "nan", *mixing], ["--bits-budget"]),
+    ]:
+      with self.subTest(arguments):
+        self.assert_fails(run("quantize", *out, *arguments), 2, *fragments)
 
   def test_refuses_what_is_not_a_version(self):
     out = self.dir / "repo/tiny"
@@ -194,6 +356,8 @@ class QuantizeTest(TrainerTest):
     cases = [
         (["--format", "pot7"], 2, ["pot7", "pot4-strict"]),
         (["--granularity", "g48"], 2, ["g48"]),
+        (["--outliers", "0.1"], 2, ["--outliers", "percentage"]),
+        (["--outliers", "6%"], 2, ["not 6 %"]),
         (["--method", "gpt"], 2, ["gpt"]),
         (["--method", "gptq"], 2, ["--calibration"]),
         (["--calibration", "self"], 2, ["--calibration", "nearest"]),
@@ -203,10 +367,15 @@ class QuantizeTest(TrainerTest):
           "--calibration-tokens", "1"], 2, ["--calibration-tokens", "1"]),
         (["--method", "gptq", "--calibration", "self", "--damping", "0"], 2,
          ["damping", "0"]),
+        (["--method", "potptq-step2"], 2, ["potptq-step2", "--calibration"]),
+        (["--method", "potptq-step1", "--calibration", "self"], 2,
+         ["--calibration", "potptq-step1"]),
+        (["--method", "potptq", "--calibration", "self", "--lr", "0"], 2,
+         ["learning rate", "0"]),
         (["--method", "paper", "--format", "twohot4"], 2, ["paper"]),
         (["--paper-eps", "-1"], 2, ["-1"]),
         (["--paper-eps", "nan"], 2, ["nan"]),
-        (["--embedding-format", "int4"], 2, ["int4"]),
+        (["--embedding-format", "int5"], 2, ["int5"]),
         (["--version", "-3"], 2, ["-3"]),
         (["--version", "1"], 8, ["1"]),
         (["--threads", "0"], 2, ["0"]),
@@ -445,7 +614,7 @@ class InitTest(TrainerTest):
     self.assert_fails(run("init", "--size", "nano", "--seed", "-1", "--out",
                           self.dir / "x"), 2, "-1")
     self.assert_fails(
-        run("init", "--size", "nano", "--out", "/proc/nowhere/x"), 1,
+        run("init", "--size", "nano", "--out", "/proc/nowhere/x"), 4,
         "/proc/nowhere")
 
 

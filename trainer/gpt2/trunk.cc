@@ -28,7 +28,7 @@ template <typename T>
 absl::Span<const T> Trunk<T>::Forward(
     const ModelParameters<const T>& parameters, const TrunkPass& pass) {
   const int64_t rows = pass.rows(), C = config_.n_embd;
-  Resize(pass);
+  Resize(pass, pass.training ? config_.n_layer : 1);
   // x: the residual stream. A layer reads it from its state and leaves what it
   // made of it in x_.
   EmbeddingForward(pass.tokens, rows, pass.context, C, parameters.wte,
@@ -51,11 +51,18 @@ void Trunk<T>::RunLayer(const LayerParameters<const T>& parameters,
                         const TrunkPass& pass, int64_t layer,
                         const InputObserver& observe, T* x) {
   const int64_t count = pass.rows() * config_.n_embd;
-  Resize(pass);
+  Resize(pass, 1);
   std::copy_n(x, count, layers_[0].x.begin());
   if (LayerForward(parameters, pass, layer, observe, &layers_[0])) {
     std::copy_n(x_.begin(), count, x);
   }
+}
+
+template <typename T>
+void Trunk<T>::RunLayerBackward(const LayerParameters<const T>& parameters,
+                                const TrunkPass& pass, int64_t layer,
+                                const LayerParameters<T>& gradients, T* dx) {
+  LayerBackward(parameters, pass, layer, layers_[0], gradients, dx);
 }
 
 template <typename T>
@@ -235,7 +242,7 @@ void Trunk<T>::QuantizeBackward(const std::vector<uint8_t>& inside,
 }
 
 template <typename T>
-void Trunk<T>::Resize(const TrunkPass& pass) {
+void Trunk<T>::Resize(const TrunkPass& pass, int64_t layers) {
   const size_t rows = pass.rows(), C = config_.n_embd, I = config_.n_inner;
   const auto at_least = [](size_t size,
                            std::initializer_list<std::vector<T>*> buffers) {
@@ -243,9 +250,8 @@ void Trunk<T>::Resize(const TrunkPass& pass) {
       if (buffer->size() < size) buffer->resize(size);
     }
   };
-  const size_t layers = pass.training ? config_.n_layer : 1;
-  if (layers_.size() < layers) layers_.resize(layers);
-  for (size_t i = 0; i < layers; ++i) {
+  if (layers_.size() < static_cast<size_t>(layers)) layers_.resize(layers);
+  for (int64_t i = 0; i < layers; ++i) {
     LayerState& s = layers_[i];
     at_least(rows * C,
              {&s.x, &s.ln1, &s.q, &s.k, &s.v, &s.attention, &s.x_mid, &s.ln2});

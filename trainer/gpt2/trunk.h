@@ -59,17 +59,28 @@ class Trunk {
   using InputObserver =
       std::function<bool(int product, const T* inputs, int64_t width)>;
 
-  // One layer alone, not training: `x` (B T, C), the residual stream, before
-  // and after it; left alone when `observe`, which may be null, ended it.
+  // One layer alone: `x` (B T, C), the residual stream, before and after it;
+  // left alone when `observe`, which may be null, ended it.
   void RunLayer(const LayerParameters<const T>& parameters,
                 const TrunkPass& pass, int64_t layer,
                 const InputObserver& observe, T* x);
+
+  // After a RunLayer with pass.training that nothing ended. `dx` (B T, C), the
+  // gradient of the residual stream after the layer, becomes that before it;
+  // `gradients` are added to.
+  void RunLayerBackward(const LayerParameters<const T>& parameters,
+                        const TrunkPass& pass, int64_t layer,
+                        const LayerParameters<T>& gradients, T* dx);
 
   // After a Forward with pass.training. `dhidden` (B T, C), the gradient of its
   // result, is used as scratch; `gradients` are added to.
   void Backward(const ModelParameters<const T>& parameters,
                 const TrunkPass& pass, T* dhidden,
                 const ModelParameters<T>& gradients);
+
+  // Of the last Backward: the gradient of what the embeddings of each token add
+  // up to, (B T, C), valid until the next call.
+  absl::Span<const T> embedding_gradient() const { return narrow_; }
 
  private:
   // Of one layer, for its backward pass.
@@ -85,7 +96,7 @@ class Trunk {
                                        // ln2 and gelu, where there are any
   };
 
-  void Resize(const TrunkPass& pass);
+  void Resize(const TrunkPass& pass, int64_t layers);
   AttentionShape ShapeOfAttention(const TrunkPass& pass, int64_t layer) const;
   // Dropout of (B T, C) values or gradients at a site.
   void DropoutAt(const TrunkPass& pass, int64_t site, T* x) const;

@@ -7,9 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/outliers.h"
 #include "trainer/base/multiversion.h"
 #include "trainer/base/parallel.h"
 #include "trainer/math/inverse_factor.h"
+#include "trainer/ptq/gptq_refine.h"
 
 namespace pot {
 namespace {
@@ -45,14 +47,14 @@ class Rounder {
  public:
   Rounder(absl::Span<const float> weights, int64_t rows, int64_t cols,
           const QuantizeOptions& options, const GptqFactor& factor,
-          std::vector<float> scales)
+          GridWeights grid)
       : rows_(rows),
         cols_(cols),
         options_(options),
         factor_(factor),
-        scales_(std::move(scales)),
-        w_(rows * cols),
-        codes_(rows * cols) {
+        grid_(std::move(grid)),
+        w_(rows * cols) {
+    grid_.codes.resize(rows * cols);
     ParallelFor(rows, 8, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         for (int64_t k = 0; k < cols; ++k) {
@@ -91,19 +93,24 @@ class Rounder {
     }
   }
 
-  absl::StatusOr<PotMatrix> Result() && {
-    return PotMatrix::FromCodes(options_.format, rows_, cols_,
-                                options_.granularity, codes_,
-                                std::move(scales_));
-  }
+  GridWeights&& TakeResult() && { return std::move(grid_); }
 
  private:
   float ScaleOf(int64_t row, int64_t column) const {
     if (options_.granularity.kind == Granularity::Kind::kTensor) {
-      return scales_[0];
+      return grid_.scales[0];
     }
-    return scales_[row * options_.granularity.GroupsPerRow(cols_) +
-                   column / options_.granularity.GroupSize(cols_)];
+    return grid_.scales[row * options_.granularity.GroupsPerRow(cols_) +
+                        column / options_.granularity.GroupSize(cols_)];
+  }
+
+  // Of the outlier at `position`; nullptr where there is none.
+  float* ExactWeight(int64_t position) {
+    ExactWeights& exact = grid_.exact;
+    const auto at = std::lower_bound(exact.positions.begin(),
+                                     exact.positions.end(), position);
+    if (at == exact.positions.end() || *at != position) return nullptr;
+    return &exact.weights[at - exact.positions.begin()];
   }
 
   // Columns [begin, end) of one row; errors[end - begin], in units of U's
@@ -113,9 +120,17 @@ class Rounder {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t column = factor_.order[k];
       const float scale = ScaleOf(row, column);
-      PotCode& code = codes_[row * cols_ + column];
+      PotCode& code = grid_.codes[row * cols_ + column];
       // What was made up for may have grown beyond what quantizers take.
       const float weight = std::clamp(w[k], -kMaxWeight, kMaxWeight);
+      if (float* const exact = ExactWeight(row * cols_ + column)) {
+        // Kept as it has become, so that it has no error.
+        *exact = weight;
+        const float zero = 0;
+        QuantizeGroup({&zero, 1}, scale, options_, {&code, 1});
+        errors[k - begin] = 0;
+        continue;
+      }
       QuantizeGroup({&weight, 1}, scale, options_, {&code, 1});
       const float rounded =
           scale * static_cast<float>(options_.format->levels[code]);
@@ -129,9 +144,8 @@ class Rounder {
   const int64_t rows_, cols_;
   const QuantizeOptions options_;
   const GptqFactor& factor_;
-  std::vector<float> scales_;
-  std::vector<float> w_;        // (rows, cols), columns in the factor's order
-  std::vector<PotCode> codes_;  // (rows, cols)
+  GridWeights grid_;
+  std::vector<float> w_;  // (rows, cols), columns in the factor's order
 };
 
 }  // namespace
@@ -177,6 +191,12 @@ absl::StatusOr<GptqFactor> FactorHessian(absl::Span<const float> hessian,
     status = FactorInverse(cols, &inverse);
     if (!status.ok()) continue;
     factor.upper.assign(inverse.begin(), inverse.end());
+    factor.hessian.assign(hessian.begin(), hessian.end());
+    for (int64_t k = 0; k < cols; ++k) {
+      float& each = factor.hessian[k * cols + k];
+      each =
+          static_cast<float>(each == 0 ? mean : each + factor.damping * mean);
+    }
     return factor;
   }
   return absl::Status(
@@ -189,15 +209,29 @@ absl::StatusOr<PotMatrix> QuantizeGptq(absl::Span<const float> weights,
                                        int64_t rows, int64_t cols,
                                        const QuantizeOptions& options,
                                        const GptqFactor& factor,
-                                       Products<float>* products) {
+                                       Products<float>* products,
+                                       int refinement_passes) {
+  std::vector<float> others(weights.begin(), weights.end());
+  POT_ASSIGN_OR_RETURN(ExactWeights exact,
+                       TakeOutliers(options.outliers, absl::MakeSpan(others)));
+  QuantizeOptions dense = options;
+  dense.outliers = 0;
   // Scales, and all checks, from rounding to nearest.
   POT_ASSIGN_OR_RETURN(const PotMatrix nearest,
-                       QuantizePot(weights, rows, cols, options));
-  Rounder rounder(weights, rows, cols, options, factor,
-                  {nearest.scales().begin(), nearest.scales().end()});
+                       QuantizePot(others, rows, cols, dense));
+  Rounder rounder(weights, rows, cols, dense, factor,
+                  {.codes = {},
+                   .scales = {nearest.scales().begin(), nearest.scales().end()},
+                   .exact = std::move(exact)});
   rounder.Run(products);
   POT_RETURN_IF_ERROR(products->status());
-  return std::move(rounder).Result();
+  GridWeights grid = std::move(rounder).TakeResult();
+  RefineGptq(weights, rows, cols, dense, factor, refinement_passes, &grid);
+  POT_ASSIGN_OR_RETURN(
+      const PotMatrix matrix,
+      PotMatrix::FromCodes(options.format, rows, cols, options.granularity,
+                           grid.codes, std::move(grid.scales)));
+  return AddOutliers(matrix, grid.exact);
 }
 
 }  // namespace pot

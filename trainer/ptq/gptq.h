@@ -1,6 +1,7 @@
 // GPTQ (arXiv 2210.17323) with rounding onto a PoT grid: the columns of a
 // matrix are rounded one after the other, and what rounding a column did to
-// the product's output is made up for in the columns after it.
+// the product's output is made up for in the columns after it. Then scales and
+// codes are refined (gptq_refine.h).
 #ifndef POT_TRAINER_PTQ_GPTQ_H_
 #define POT_TRAINER_PTQ_GPTQ_H_
 
@@ -20,6 +21,8 @@ struct GptqOptions {
   double damping = 0.01;
   // Columns in the order of falling Hessian diagonal.
   bool activation_order = false;
+  // Passes of RefineGptq at most, [0, 100].
+  int refinement_passes = 2;
 };
 
 // What rounding a matrix with these inputs needs.
@@ -28,6 +31,8 @@ struct GptqFactor {
   std::vector<int32_t> order;
   // U (cols, cols), in that order, upper triangular: H^-1 = U^T U.
   std::vector<float> upper;
+  // H (cols, cols) in the order of the weights, damped.
+  std::vector<float> hessian;
   // The damping that was needed: at least that of the options.
   double damping = 0;
 };
@@ -43,12 +48,15 @@ absl::StatusOr<GptqFactor> FactorHessian(absl::Span<const float> hessian,
                                          const GptqOptions& options);
 
 // weights[rows][cols] onto the grid of `options`, whose scales come from the
-// weights as they are given (static groups). Errors as QuantizePot.
+// weights as they are given (static groups) and are then refined. Outliers are
+// taken from those, too, and keep what the errors before them have made of
+// them. Errors as QuantizePot.
 absl::StatusOr<PotMatrix> QuantizeGptq(absl::Span<const float> weights,
                                        int64_t rows, int64_t cols,
                                        const QuantizeOptions& options,
                                        const GptqFactor& factor,
-                                       Products<float>* products);
+                                       Products<float>* products,
+                                       int refinement_passes = 0);
 
 }  // namespace pot
 

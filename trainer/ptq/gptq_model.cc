@@ -11,29 +11,36 @@
 #include "trainer/base/parallel.h"
 #include "trainer/gpt2/layers.h"
 #include "trainer/gpt2/trunk.h"
+#include "trainer/ptq/calibration_sequences.h"
+#include "trainer/ptq/embedding_fisher.h"
 
 namespace pot {
 namespace {
 
 // Tokens of a forward pass.
 constexpr int64_t kRows = 4096;
+// The embedding's Fisher information is that of so many tokens, in sequences
+// that are no longer.
+constexpr int64_t kFisherTokens = 8192, kFisherContext = 256;
+
 class ModelQuantizer {
  public:
   ModelQuantizer(const ParameterLayout& layout, const GptqModelOptions& options,
+                 const CalibrationSequences& text,
                  std::unique_ptr<Products<float>> products,
                  ActivationFakeQuantizer activations,
                  std::vector<float>* parameters, const DataProgress& progress)
       : layout_(layout),
         config_(layout.config()),
         options_(options),
+        text_(text),
         products_(std::move(products)),
         activations_(std::move(activations)),
         trunk_(config_, TrunkOptions{}, products_.get(), &activations_),
         parameters_(parameters),
         progress_(progress) {}
 
-  absl::Status Run(const TokenCorpus& calibration) {
-    POT_RETURN_IF_ERROR(CutSequences(calibration));
+  absl::Status Run() {
     POT_RETURN_IF_ERROR(QuantizeEmbeddings());
     POT_RETURN_IF_ERROR(QuantizeLayers());
     POT_RETURN_IF_ERROR(QuantizeHead());
@@ -47,35 +54,10 @@ class ModelQuantizer {
     return ViewParameters<const float>(layout_, parameters_->data());
   }
 
-  absl::Status CutSequences(const TokenCorpus& calibration) {
-    const int64_t context = options_.context;
-    if (context < 1 || context > config_.n_positions) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("calibration sequences must have 1 to ",
-                       config_.n_positions, " tokens, not ", context));
-    }
-    sequences_ = calibration.size() / context;
-    if (sequences_ == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the calibration text has ", calibration.size(),
-                       " tokens; one sequence of ", context, " is the least"));
-    }
-    tokens_.resize(sequences_ * context);
-    calibration.Copy(0, absl::MakeSpan(tokens_));
-    return absl::OkStatus();
-  }
-
   // Calls fn(pass, first row) for all calibration sequences, some at a time.
   template <typename Function>
   void ForEachPass(const Function& fn) const {
-    const int64_t step = std::max<int64_t>(1, kRows / options_.context);
-    for (int64_t first = 0; first < sequences_; first += step) {
-      const int64_t row = first * options_.context;
-      fn(TrunkPass{.sequences = std::min(step, sequences_ - first),
-                   .context = options_.context,
-                   .tokens = tokens_.data() + row},
-         row);
-    }
+    text_.ForEachPass(kRows, fn);
   }
 
   void ClearHessian(int64_t width) {
@@ -96,7 +78,7 @@ class ModelQuantizer {
 
   // hessian_ of the inputs less their mean, which is returned.
   std::vector<double> CenterHessian() {
-    const auto tokens = static_cast<double>(tokens_.size());
+    const auto tokens = static_cast<double>(text_.tokens().size());
     const int64_t width = sums_.size();
     std::vector<double> mean(width);
     for (int64_t i = 0; i < width; ++i) mean[i] = sums_[i] / tokens;
@@ -137,7 +119,7 @@ class ModelQuantizer {
 
   absl::Status Advance() {
     ++done_;
-    const int64_t total = 4 * config_.n_layer + 1;
+    const int64_t total = 4 * config_.n_layer + 2;
     if (progress_ == nullptr || progress_(done_, total)) {
       return absl::OkStatus();
     }
@@ -164,18 +146,8 @@ class ModelQuantizer {
                  layout_.tensors()[index].num_elements());
   }
 
-  absl::Status RoundToNearest(int index, const QuantizeOptions& options) {
-    const TensorSpec& tensor = layout_.tensors()[index];
-    POT_ASSIGN_OR_RETURN(
-        PotMatrix matrix,
-        QuantizePot(WeightsOf(index), tensor.rows(), tensor.cols(), options));
-    Store(index, std::move(matrix));
-    return absl::OkStatus();
-  }
-
-  // By hessian_; the product has a bias unless it is the head.
-  absl::Status RoundWithErrors(int index, const QuantizeOptions& options,
-                               bool has_bias) {
+  // By hessian_; embedding and head have no bias.
+  absl::Status RoundWithErrors(int index, bool has_bias) {
     const TensorSpec& tensor = layout_.tensors()[index];
     const bool correct = has_bias && options_.correct_biases;
     const std::vector<double> mean =
@@ -188,7 +160,8 @@ class ModelQuantizer {
       result_.largest_damping =
           std::max(result_.largest_damping, factor.damping);
       return QuantizeGptq(WeightsOf(index), tensor.rows(), tensor.cols(),
-                          options, factor, products_.get());
+                          options_.model.For(tensor), factor, products_.get(),
+                          options_.gptq.refinement_passes);
     };
     absl::StatusOr<PotMatrix> matrix = quantize();
     if (!matrix.ok()) {
@@ -202,8 +175,12 @@ class ModelQuantizer {
   }
 
   absl::Status QuantizeEmbeddings() {
-    const QuantizeOptions& options = options_.model.embedding;
-    POT_RETURN_IF_ERROR(RoundToNearest(layout_.Find("wte.weight"), options));
+    const int64_t context = std::min(kFisherContext, text_.context());
+    POT_ASSIGN_OR_RETURN(
+        hessian_,
+        EmbeddingFisher(layout_, *parameters_,
+                        text_.Sample(kFisherTokens, context), context));
+    POT_RETURN_IF_ERROR(RoundWithErrors(layout_.Find("wte.weight"), false));
     if (options_.model.half_positions) {
       const int positions = layout_.Find("wpe.weight");
       float* const values = parameters_->data() + layout_.offset(positions);
@@ -222,15 +199,14 @@ class ModelQuantizer {
       const auto hidden = trunk_.Forward(View(), pass);
       AddToHessian(hidden.data(), pass.rows(), config_.n_embd);
     });
-    return RoundWithErrors(layout_.Find("lm_head.weight"),
-                           options_.model.embedding, false);
+    return RoundWithErrors(layout_.Find("lm_head.weight"), false);
   }
 
   absl::Status QuantizeLayers() {
     static constexpr const char* kProducts[] = {"attn.c_attn", "attn.c_proj",
                                                 "mlp.c_fc", "mlp.c_proj"};
     const int64_t C = config_.n_embd;
-    std::vector<float> x(tokens_.size() * C);
+    std::vector<float> x(text_.tokens().size() * C);
     ForEachPass([&](const TrunkPass& pass, int64_t row) {
       EmbeddingForward(pass.tokens, pass.rows(), pass.context, C, View().wte,
                        View().wpe, x.data() + row * C);
@@ -251,8 +227,7 @@ class ModelQuantizer {
               },
               x.data() + row * C);
         });
-        POT_RETURN_IF_ERROR(
-            RoundWithErrors(index, options_.model.layers, true));
+        POT_RETURN_IF_ERROR(RoundWithErrors(index, true));
       }
       ForEachPass([&](const TrunkPass& pass, int64_t row) {
         trunk_.RunLayer(View().layers[layer], pass, layer, nullptr,
@@ -265,16 +240,15 @@ class ModelQuantizer {
   const ParameterLayout& layout_;
   const Gpt2Config& config_;
   const GptqModelOptions& options_;
+  const CalibrationSequences& text_;
   const std::unique_ptr<Products<float>> products_;
   ActivationFakeQuantizer activations_;
   Trunk<float> trunk_;
   std::vector<float>* const parameters_;
   const DataProgress& progress_;
 
-  int64_t sequences_ = 0;
-  std::vector<int32_t> tokens_;  // (sequences, context)
-  std::vector<float> hessian_;   // of the product at hand
-  std::vector<float> sums_;      // of its inputs
+  std::vector<float> hessian_;  // of the product at hand
+  std::vector<float> sums_;     // of its inputs
   int64_t done_ = 0;
   GptqModelResult result_;
 };
@@ -285,15 +259,18 @@ absl::StatusOr<GptqModelResult> QuantizeModelGptq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
     const GptqModelOptions& options, std::vector<float>* parameters,
     const DataProgress& progress) {
+  POT_ASSIGN_OR_RETURN(const CalibrationSequences text,
+                       CalibrationSequences::Create(
+                           calibration, layout.config(), options.context));
   POT_ASSIGN_OR_RETURN(std::unique_ptr<Products<float>> products,
                        Products<float>::Create(Precision::kF32));
   POT_ASSIGN_OR_RETURN(
       ActivationFakeQuantizer activations,
       ActivationFakeQuantizer::Create(NumActivationSites(layout.config()),
                                       {.mode = options.activations}));
-  ModelQuantizer quantizer(layout, options, std::move(products),
+  ModelQuantizer quantizer(layout, options, text, std::move(products),
                            std::move(activations), parameters, progress);
-  POT_RETURN_IF_ERROR(quantizer.Run(calibration));
+  POT_RETURN_IF_ERROR(quantizer.Run());
   return std::move(quantizer).TakeResult();
 }
 

@@ -1,7 +1,8 @@
 // GPTQ for all matrices of a GPT-2, one product after the other, each with the
-// inputs that the model computes once everything before it is quantized. The
-// embedding, which multiplies nothing, is rounded to nearest, also where it is
-// the head's matrix as well.
+// inputs that the model computes once everything before it is quantized. For
+// the embedding, which multiplies nothing, the second moments of its inputs are
+// replaced by the loss's Fisher information (embedding_fisher.h), also where it
+// is the head's matrix as well.
 #ifndef POT_TRAINER_PTQ_GPTQ_MODEL_H_
 #define POT_TRAINER_PTQ_GPTQ_MODEL_H_
 
@@ -45,7 +46,7 @@ struct GptqModelResult {
 // `calibration` is cut into sequences of `context` tokens; INVALID_ARGUMENT
 // when it holds none. `progress(done, total)` in products; returning false
 // makes the result CANCELLED. Memory: the residual stream of all calibration
-// tokens, and 16 bytes for each element of the largest Hessian.
+// tokens, 20 bytes for each element of the largest Hessian, EmbeddingFisher's.
 absl::StatusOr<GptqModelResult> QuantizeModelGptq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
     const GptqModelOptions& options, std::vector<float>* parameters,

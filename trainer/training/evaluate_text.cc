@@ -18,7 +18,8 @@ absl::StatusOr<LossSums> EvaluateText(const TokenCorpus& tokens,
                                       EvaluationProtocol protocol,
                                       int64_t max_tokens,
                                       const std::function<bool()>& stop,
-                                      Objective<float>* objective) {
+                                      Objective<float>* objective,
+                                      const LossOptions& loss) {
   const int64_t size =
       max_tokens < 0 ? tokens.size() : std::min(max_tokens, tokens.size());
   LossSums sums;
@@ -33,7 +34,7 @@ absl::StatusOr<LossSums> EvaluateText(const TokenCorpus& tokens,
               .context = context,
               .tokens = inputs.data()},
              targets.data()},
-            LossOptions{}));
+            loss));
     sums.Add(part);
     inputs.clear();
     targets.clear();

@@ -15,12 +15,13 @@ namespace pot {
 // under the parameters that `objective` has, in the windows of
 // engine/gpt2/evaluation.h: every token but the first counts once. `protocol`
 // is valid. `stop`, which may be null, is asked between forward passes; true
-// makes the result CANCELLED.
+// makes the result CANCELLED. `loss` says whether the teacher is asked.
 absl::StatusOr<LossSums> EvaluateText(const TokenCorpus& tokens,
                                       EvaluationProtocol protocol,
                                       int64_t max_tokens,
                                       const std::function<bool()>& stop,
-                                      Objective<float>* objective);
+                                      Objective<float>* objective,
+                                      const LossOptions& loss = {});
 
 // Of mean_nats(), taking predictions as independent: s / sqrt(predictions).
 double StandardError(const LossSums& sums);

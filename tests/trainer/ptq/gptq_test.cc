@@ -120,6 +120,35 @@ TEST_P(GptqTest, EqualsItsDefinition) {
   const auto nearest = QuantizePot(w, kRows, kCols, Options());
   ASSERT_TRUE(nearest.ok());
   EXPECT_LT(error, 0.5 * OutputError(w, *nearest, x));
+
+  const auto refined =
+      QuantizeGptq(w, kRows, kCols, Options(), *factor, products.get(), 2);
+  ASSERT_TRUE(refined.ok()) << refined.status();
+  const double refined_error = OutputError(w, *refined, x);
+  EXPECT_NEAR(refined_error, golden["refined_error"].get<double>(),
+              0.02 * refined_error);
+  EXPECT_LT(refined_error, 0.9 * error);
+}
+
+TEST_P(GptqTest, OutliersTakeUpTheErrorsBeforeThemAndLeaveNone) {
+  const std::vector<float> x = Inputs(), w = Weights();
+  GptqOptions gptq;
+  gptq.activation_order = GetParam();
+  const auto factor = FactorHessian(HessianOf(x), kCols, gptq);
+  ASSERT_TRUE(factor.ok()) << factor.status();
+  const auto products = *Products<float>::Create(Precision::kF32);
+  const auto output_error = [&](double outliers) {
+    QuantizeOptions options = Options();
+    options.outliers = outliers;
+    const auto quantized =
+        QuantizeGptq(w, kRows, kCols, options, *factor, products.get());
+    EXPECT_TRUE(quantized.ok()) << quantized.status();
+    EXPECT_EQ(quantized->outliers().size(),
+              static_cast<int64_t>(outliers * kRows * kCols));
+    return OutputError(w, *quantized, x);
+  };
+  // An eighth of the weights' power is in these; a third of the error goes.
+  EXPECT_LT(output_error(0.05), 0.8 * output_error(0));
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, GptqTest, testing::Bool(),

@@ -76,6 +76,25 @@ def gptq(w, hessian, order):
   return levels, scales
 
 
+def refine(w, hessian, order, levels, scales):
+  """Two rounds: scales by least squares, then codes one by one."""
+  w = w.astype(np.float64)
+  root = np.linalg.cholesky(hessian).T  # hessian = root' root
+  levels, scales = levels.copy(), scales.copy()
+  for _ in range(2):
+    for r in range(ROWS):
+      groups = range(0, COLS, GROUP)
+      columns = np.stack([root[:, g:g + GROUP] @ levels[r, g:g + GROUP]
+                          for g in groups], 1)
+      scales[r] = np.linalg.lstsq(columns, root @ w[r], rcond=None)[0]
+      for k in order:
+        step = np.repeat(scales[r], GROUP)[:COLS]
+        error = w[r] - levels[r] * step
+        best = levels[r, k] * step[k] + error @ hessian[:, k] / hessian[k, k]
+        levels[r, k] = nearest(best, step[k])
+  return levels, scales
+
+
 def main():
   x, w = inputs().astype(np.float64), weights()
   hessian = x.T @ x
@@ -89,10 +108,16 @@ def main():
       ("activation_order",
        np.argsort(-np.diag(hessian), kind="stable").tolist())):
     levels, scales = gptq(w, damped, order)
-    quantized = levels * np.repeat(scales, GROUP, axis=1)[:, :COLS]
-    error = (((w - quantized) @ x.T) ** 2).sum() / ((w @ x.T) ** 2).sum()
-    goldens[name] = {"levels": levels.tolist(), "output_error": error}
-    print(name, error)
+
+    def error(levels, scales):
+      quantized = levels * np.repeat(scales, GROUP, axis=1)[:, :COLS]
+      return (((w - quantized) @ x.T) ** 2).sum() / ((w @ x.T) ** 2).sum()
+
+    refined = error(*refine(w, damped, order, levels, scales))
+    goldens[name] = {"levels": levels.tolist(),
+                     "output_error": error(levels, scales),
+                     "refined_error": refined}
+    print(name, goldens[name]["output_error"], refined)
   path = pathlib.Path(__file__).with_name("gptq_goldens.json")
   path.write_text(json.dumps(goldens, separators=(",", ":")) + "\n")
 

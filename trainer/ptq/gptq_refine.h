@@ -1,0 +1,36 @@
+// What GPTQ's one pass over the columns leaves to be had: codes and scales that
+// are better still by the same measure.
+#ifndef POT_TRAINER_PTQ_GPTQ_REFINE_H_
+#define POT_TRAINER_PTQ_GPTQ_REFINE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/quant/outliers.h"
+#include "engine/quant/pot_quantizer.h"
+#include "trainer/ptq/gptq.h"
+
+namespace pot {
+
+// What a matrix is rounded to.
+struct GridWeights {
+  std::vector<PotCode> codes;  // (rows, cols)
+  std::vector<float> scales;   // as PotMatrix::scales()
+  ExactWeights exact;          // weights beside the grid
+};
+
+// Lowers sum over rows of (w - q) H (w - q)^T, H = factor.hessian, never
+// raising it but for rounding. `passes` times, or until no code changes any
+// more:
+// 1. scales: all of a row's at once, by least squares under its codes; not
+//    those of a whole tensor
+// 2. codes: one column after the other, in the factor's order, the best code
+//    while all others stay (coordinate descent); exact weights likewise
+void RefineGptq(absl::Span<const float> weights, int64_t rows, int64_t cols,
+                const QuantizeOptions& options, const GptqFactor& factor,
+                int passes, GridWeights* grid);
+
+}  // namespace pot
+
+#endif  // POT_TRAINER_PTQ_GPTQ_REFINE_H_

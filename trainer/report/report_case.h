@@ -1,0 +1,43 @@
+// What a report compares: formats times granularities times methods.
+#ifndef POT_TRAINER_REPORT_REPORT_CASE_H_
+#define POT_TRAINER_REPORT_REPORT_CASE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace pot {
+
+// One way to quantize a model. The float model itself has the format
+// kFloatFormat, and nothing else.
+struct ReportCase {
+  std::string format;       // a PotFormat's
+  std::string granularity;  // "row", "g64", ..
+  std::string method;       // of `pot-trainer quantize --method`
+
+  bool is_float() const { return method.empty(); }
+  // "pot4-g64-gptq": a file's name.
+  std::string Key() const;
+  // "pot4 g64 gptq".
+  std::string Label() const;
+
+  bool operator==(const ReportCase&) const = default;
+};
+
+struct ReportSelection {
+  std::vector<std::string> formats;
+  std::vector<std::string> granularities;
+  std::vector<std::string> methods;
+};
+
+// The float model, then every combination, the method changing fastest;
+// combinations that do not go together (--method paper without the papers'
+// levels) are left out, and named in `left_out`. INVALID_ARGUMENT for an empty
+// list, and for a name that is unknown or there twice.
+absl::StatusOr<std::vector<ReportCase>> PlanReport(
+    const ReportSelection& selection, std::vector<std::string>* left_out);
+
+}  // namespace pot
+
+#endif  // POT_TRAINER_REPORT_REPORT_CASE_H_

@@ -1,0 +1,395 @@
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/plot/plot_file.h"
+#include "engine/base/file.h"
+#include "engine/base/quote.h"
+#include "engine/base/sha256.h"
+#include "engine/base/status_macros.h"
+#include "engine/gpt2/engine_version.h"
+#include "engine/gpt2/float_model.h"
+#include "engine/gpt2/model_files.h"
+#include "nlohmann/json.hpp"
+#include "trainer/calibrated_quantization.h"
+#include "trainer/commands.h"
+#include "trainer/data/text_slice.h"
+#include "trainer/progress_bar.h"
+#include "trainer/quantize_job.h"
+#include "trainer/report/measure_case.h"
+#include "trainer/report/report_case.h"
+#include "trainer/report/report_files.h"
+#include "trainer/report/report_plot.h"
+#include "trainer/report/report_runner.h"
+
+namespace pot {
+namespace {
+
+constexpr char kAll[] = "all";
+constexpr char kSelf[] = "self";
+
+struct Flags {
+  std::string model;
+  std::string text;
+  std::string out = "report";
+  ReportSelection selection{
+      {"pot4", "twohot4", "pot3"}, {"row", "g64"}, {"rtn", "gptq"}};
+  CalibrationFlags calibration;
+  std::string slice = "0:1";
+  std::string activations = "affine";
+  std::string kernel;
+  int64_t tokens = 1 << 17;
+  int64_t window = 0;
+  int64_t stride = 0;
+  int threads = 0;
+  int jobs = 1;
+  bool keep_models = false;
+  bool skip_speed = false;
+  bool skip_plot = false;
+};
+
+bool IsAll(const std::vector<std::string>& names) {
+  return names == std::vector<std::string>{kAll};
+}
+
+ReportSelection Expand(ReportSelection selection) {
+  if (IsAll(selection.formats)) {
+    selection.formats.clear();
+    for (const PotFormat& format : AllPotFormats()) {
+      selection.formats.emplace_back(format.name);
+    }
+  }
+  if (IsAll(selection.granularities)) {
+    selection.granularities = {"tensor", "row", "g128", "g64", "g32"};
+  }
+  if (IsAll(selection.methods)) selection.methods = QuantizeMethods();
+  return selection;
+}
+
+std::string HashOf(absl::Span<const int32_t> tokens) {
+  return Sha256Hex({reinterpret_cast<const uint8_t*>(tokens.data()),
+                    tokens.size() * sizeof(int32_t)});
+}
+
+std::vector<int32_t> TokensOf(const TokenCorpus& corpus) {
+  std::vector<int32_t> tokens(corpus.size());
+  corpus.Copy(0, absl::MakeSpan(tokens));
+  return tokens;
+}
+
+// The evaluation text's tokens, the first `--tokens` of its slice.
+absl::Status ReadText(const Flags& flags, const Gpt2Config& config,
+                      ReportInputs* inputs) {
+  POT_ASSIGN_OR_RETURN(const TextSlice slice, ParseTextSlice(flags.slice));
+  POT_ASSIGN_OR_RETURN(const auto tokenizer,
+                       LoadTokenizer(flags.model, config));
+  ThreadPool pool(flags.threads);
+  CorpusOptions options;
+  options.slice = slice;
+  options.pool = &pool;
+  POT_ASSIGN_OR_RETURN(const TokenCorpus corpus,
+                       TokenizeFiles({flags.text}, *tokenizer, options));
+  inputs->tokens = TokensOf(corpus);
+  if (flags.tokens > 0 &&
+      flags.tokens < static_cast<int64_t>(inputs->tokens.size())) {
+    inputs->tokens.resize(flags.tokens);
+  }
+  if (inputs->tokens.size() < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flags.text, ": ", inputs->tokens.size(),
+                     " tokens predict nothing; 2 is the least"));
+  }
+  inputs->protocol.window =
+      flags.window > 0 ? flags.window : config.n_positions;
+  inputs->protocol.stride =
+      flags.stride > 0 ? flags.stride : inputs->protocol.window;
+  return ValidateProtocol(inputs->protocol, config.n_positions);
+}
+
+// Whatever rows must have in common to stand in one table.
+absl::StatusOr<nlohmann::json> Identify(
+    const Flags& flags, const FloatModel& model, const ReportInputs& inputs,
+    const std::optional<TokenCorpus>& calibration) {
+  POT_ASSIGN_OR_RETURN(const std::string digest, model.source().Digest());
+  nlohmann::json identity = {
+      {"model", digest},
+      {"text", HashOf(inputs.tokens)},
+      {"window", inputs.protocol.window},
+      {"stride", inputs.protocol.stride},
+      {"activations", flags.activations},
+      {"engine", std::string(kEngineVersion)},
+      {"speed", !flags.skip_speed},
+  };
+  if (calibration.has_value()) {
+    identity["calibration"] = HashOf(TokensOf(*calibration));
+    identity["calibration settings"] = DescribeCalibration(flags.calibration);
+  }
+  return identity;
+}
+
+std::string FileName(const std::string& path) {
+  const std::filesystem::path file =
+      std::filesystem::path(path).lexically_normal();
+  return file.has_filename() ? file.filename().string()
+                             : file.parent_path().filename().string();
+}
+
+// "shakespeare-char/1" for a version in a repository.
+std::string ModelName(const std::string& directory) {
+  const std::string name = FileName(directory);
+  int64_t version = 0;
+  if (!absl::SimpleAtoi(name, &version)) return name;
+  const std::filesystem::path path =
+      std::filesystem::path(directory + "/").lexically_normal();
+  return absl::StrCat(FileName(path.parent_path().parent_path().string()), "/",
+                      name);
+}
+
+ReportDescription Describe(const Flags& flags, const ReportInputs& inputs,
+                           const ReportRow& row, bool calibrated) {
+  ReportDescription description;
+  description.model = absl::StrCat("Ways to quantize ", ModelName(flags.model));
+  description.text = absl::StrCat(
+      row.sums.tokens, " tokens, ", row.sums.bytes, " bytes of ",
+      FileName(flags.text), " (", flags.slice, "); windows of ",
+      inputs.protocol.window, ", stride ", inputs.protocol.stride,
+      ", every token but the first counted once; +- is the standard error.");
+  description.settings = absl::StrCat(
+      "Activations: ", flags.activations, ", 8 bits unless float.",
+      calibrated
+          ? absl::StrCat(" Calibration: ", inputs.calibration_text->size(),
+                         " tokens of ",
+                         absl::StrJoin(flags.calibration.texts, ", "), "; ",
+                         DescribeCalibration(flags.calibration), ".")
+          : "",
+      flags.skip_speed ? ""
+                       : absl::StrCat(" tokens/s: one sequence, kernels ",
+                                      inputs.kernels->name, ", ", flags.threads,
+                                      " threads, the median of 5 runs."));
+  return description;
+}
+
+absl::Status Draw(const Flags& flags, const std::vector<ReportRow>& rows) {
+  const std::string title =
+      absl::StrCat(ModelName(flags.model), " on ", FileName(flags.text));
+  for (const char* const name : {"plot.svg", "plot.png"}) {
+    const std::string path = absl::StrCat(flags.out, "/", name);
+    POT_ASSIGN_OR_RETURN(const PlotFormat format, PlotFormatOf("", path));
+    POT_RETURN_IF_ERROR(
+        DrawPlot(MakeReportPlotScript(title, rows, format), path));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteReport(const Flags& flags, const nlohmann::json& identity,
+                         const ReportDescription& description,
+                         const std::vector<ReportRow>& rows) {
+  const std::string table = FormatReportTable(description, rows);
+  nlohmann::json json = {{"identity", identity},
+                         {"rows", nlohmann::json::array()}};
+  const std::vector<bool> front = ParetoFront(rows);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    nlohmann::json row = RowToJson(rows[i]);
+    row["pareto"] = static_cast<bool>(front[i]);
+    json["rows"].push_back(std::move(row));
+  }
+  POT_RETURN_IF_ERROR(WriteFile(flags.out + "/report.md", table));
+  POT_RETURN_IF_ERROR(
+      WriteFile(flags.out + "/report.csv", FormatReportCsv(rows)));
+  POT_RETURN_IF_ERROR(
+      WriteFile(flags.out + "/report.json", json.dump(2) + "\n"));
+  absl::PrintF("%s\n", table);
+  std::string plots;
+  if (!flags.skip_plot) {
+    const absl::Status drawn = Draw(flags, rows);
+    // A table without its plot is still worth having.
+    if (absl::IsFailedPrecondition(drawn)) {
+      absl::FPrintF(stderr, "pot-trainer: no plot: %s\n", drawn.message());
+    } else {
+      POT_RETURN_IF_ERROR(drawn);
+      plots = ", plot.svg, plot.png";
+    }
+  }
+  absl::PrintF("wrote report.md, report.csv, report.json%s in %s\n", plots,
+               flags.out);
+  return absl::OkStatus();
+}
+
+absl::Status ReportFailures(const ReportRun& run) {
+  if (run.failures.empty()) return absl::OkStatus();
+  for (const auto& [which, status] : run.failures) {
+    absl::FPrintF(stderr, "pot-trainer: %s failed: %s\n", which.Label(),
+                  status.ToString());
+  }
+  const auto& [which, status] = run.failures.front();
+  return absl::Status(status.code(),
+                      absl::StrCat(run.failures.size(), " of ",
+                                   run.failures.size() + run.rows.size(),
+                                   " rows failed; the first, ", which.Label(),
+                                   ": ", status.message()));
+}
+
+absl::Status Run(Flags flags) {
+  std::vector<std::string> left_out;
+  POT_ASSIGN_OR_RETURN(const std::vector<ReportCase> cases,
+                       PlanReport(Expand(flags.selection), &left_out));
+  ReportInputs inputs;
+  inputs.model = flags.model;
+  inputs.calibration = flags.calibration;
+  POT_ASSIGN_OR_RETURN(inputs.activations,
+                       ParseActivationMode(flags.activations));
+  POT_ASSIGN_OR_RETURN(inputs.kernels, flags.kernel.empty()
+                                           ? KernelTableFromEnvironment()
+                                           : FindKernelTable(flags.kernel));
+  if (flags.jobs > flags.threads) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--jobs is at most --threads, ", flags.threads, ", not ", flags.jobs));
+  }
+  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(flags.model));
+  POT_RETURN_IF_ERROR(CheckCaseMemory(model, flags.jobs));
+  POT_RETURN_IF_ERROR(ReadText(flags, model.config(), &inputs));
+  std::optional<TokenCorpus> calibration;
+  if (std::any_of(cases.begin(), cases.end(), [](const ReportCase& which) {
+        return NeedsCalibration(which.method);
+      })) {
+    POT_ASSIGN_OR_RETURN(
+        calibration,
+        ReadCalibrationText(flags.model, flags.calibration, flags.threads));
+    inputs.calibration_text = &*calibration;
+  }
+
+  ReportRunOptions options;
+  options.directory = flags.out;
+  POT_ASSIGN_OR_RETURN(options.identity,
+                       Identify(flags, model, inputs, calibration));
+  options.threads = flags.threads;
+  options.jobs = flags.jobs;
+  options.keep_models = flags.keep_models;
+  options.measure_speed = !flags.skip_speed;
+  ReportRun run;
+  {
+    ProgressBar bar("report");
+    const auto total = static_cast<double>(cases.size());
+    POT_ASSIGN_OR_RETURN(
+        run, RunReport(inputs, cases, options,
+                       [&](double done, const ReportCase& which) {
+                         bar.Update(static_cast<int64_t>(1000 * done),
+                                    static_cast<int64_t>(1000 * total),
+                                    which.Label());
+                       }));
+  }
+  if (!left_out.empty()) {
+    absl::FPrintF(stderr,
+                  "pot-trainer: left out, as they do not go together: %s\n",
+                  absl::StrJoin(left_out, ", "));
+  }
+  if (run.reused > 0) {
+    absl::FPrintF(stderr, "pot-trainer: %d rows were in %s already\n",
+                  run.reused, flags.out);
+  }
+  if (!run.rows.empty()) {
+    SortRows(&run.rows);
+    POT_RETURN_IF_ERROR(WriteReport(
+        flags, options.identity,
+        Describe(flags, inputs, run.rows.front(), calibration.has_value()),
+        run.rows));
+  }
+  return ReportFailures(run);
+}
+
+void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
+  command
+      ->add_option("--formats", selection->formats,
+                   "Formats, with commas, or all")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--granularities", selection->granularities,
+                   "Weights that share a scale: tensor, row, g128, g64, g32, "
+                   "with commas, or all")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--methods", selection->methods,
+                   "As --method of quantize, with commas, or all")
+      ->delimiter(',')
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void AddReportCommand(CLI::App* app, absl::Status* result) {
+  auto flags = std::make_shared<Flags>();
+  flags->threads =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  flags->calibration.texts = {kSelf};
+  CLI::App* command = app->add_subcommand(
+      "report",
+      "Quantize a model in many ways without training; what each costs and "
+      "loses, as a table, CSV, JSON and a plot");
+  command
+      ->add_option("model", flags->model,
+                   "Hugging Face model directory, floats")
+      ->required();
+  command->add_option("text", flags->text, "UTF-8 text to evaluate on")
+      ->required();
+  command
+      ->add_option("--out", flags->out,
+                   "Directory of the report; rows that are there are not "
+                   "measured again")
+      ->capture_default_str();
+  AddSelectionFlags(command, &flags->selection);
+  AddCalibrationFlags(command, &flags->calibration);
+  command->get_option("--calibration")
+      ->description(
+          "For methods that need it: texts, UTF-8, none of them the text to "
+          "evaluate on, or self for text that the model writes [self]");
+  command
+      ->add_option("--slice", flags->slice,
+                   "BEGIN:END, the part of the text as fractions")
+      ->capture_default_str();
+  command
+      ->add_option("--tokens", flags->tokens,
+                   "Evaluate on the first N tokens of it; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--window", flags->window,
+                   "Input tokens per window [context length]")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--stride", flags->stride, "Tokens between windows [window]")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--activations", flags->activations,
+                   "affine, symmetric or float")
+      ->capture_default_str();
+  command->add_option("--kernel", flags->kernel,
+                      "Kernel table [$POT_KERNEL, else the fastest]");
+  command->add_option("--threads", flags->threads, "Threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command
+      ->add_option("--jobs", flags->jobs,
+                   "Rows at a time, each on a share of the threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_flag("--keep-models", flags->keep_models,
+                    "Keep every quantized model in DIR/models");
+  command->add_flag("--skip-speed", flags->skip_speed, "Measure no tokens/s");
+  command->add_flag("--skip-plot", flags->skip_plot, "Draw no plot");
+  command->callback([flags, result] { *result = Run(*flags); });
+}
+
+}  // namespace pot
