@@ -1,22 +1,37 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "client/enum_names.h"
+#include "client/hub_upload.h"
+#include "client/model_ref.h"
 #include "client/model_report.h"
 #include "client/models_commands.h"
 #include "client/progress_bar.h"
 #include "client/text_format.h"
+#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
+#include "engine/hub/hub_id.h"
 #include "grpcpp/grpcpp.h"
 #include "pot/v1/model.grpc.pb.h"
 
 namespace pot {
 namespace {
 
-absl::Status Import(Session* session, const v1::ImportModelRequest& request) {
-  if (request.source_case() == v1::ImportModelRequest::SOURCE_NOT_SET) {
-    return absl::InvalidArgumentError("give a DIRECTORY or --hub");
-  }
+// What the command line says.
+struct ImportFlags {
+  v1::ImportModelRequest request;
+  // A hub's model, to be downloaded here.
+  std::string hub_id;
+};
+
+absl::Status Show(Session* session, const v1::ModelVersion& version) {
+  if (!session->text_output()) return WriteJson(session, version);
+  return session->console().Write(FormatModel(version));
+}
+
+absl::Status ImportOnServer(Session* session,
+                            const v1::ImportModelRequest& request) {
   Call call(session->connection());
   const auto stub = v1::ModelService::NewStub(session->connection().channel());
   const auto reader = stub->ImportModel(call.context(), request);
@@ -34,34 +49,83 @@ absl::Status Import(Session* session, const v1::ImportModelRequest& request) {
     }
   }
   POT_RETURN_IF_ERROR(call.ToStatus(reader->Finish()));
-  if (!session->text_output()) return WriteJson(session, version);
-  return session->console().Write(FormatModel(version));
+  return Show(session, version);
+}
+
+// "import hf:x/y" and "import NAME hf:x/y".
+absl::Status FindHubId(ImportFlags* flags) {
+  v1::ImportModelRequest& request = flags->request;
+  if (IsHubId(request.directory())) {
+    flags->hub_id = request.directory();
+  } else if (IsHubId(request.name())) {
+    flags->hub_id = request.name();
+    if (request.source_case() != v1::ImportModelRequest::SOURCE_NOT_SET) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          Quote(request.name()),
+          " stands alone: import [NAME] hf:OWNER/NAME[@REVISION]"));
+    }
+    POT_ASSIGN_OR_RETURN(const HubId id, ParseHubId(flags->hub_id));
+    request.set_name(id.name());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Import(Session* session, ImportFlags flags) {
+  POT_RETURN_IF_ERROR(FindHubId(&flags));
+  v1::ImportModelRequest& request = flags.request;
+  if (flags.hub_id.empty()) {
+    if (request.source_case() != v1::ImportModelRequest::SOURCE_NOT_SET) {
+      return ImportOnServer(session, request);
+    }
+    return absl::InvalidArgumentError(
+        "give hf:OWNER/NAME, a DIRECTORY, --hub or --from-version");
+  }
+  POT_ASSIGN_OR_RETURN(const HubId id, ParseHubId(flags.hub_id));
+  const bool quantized = request.has_quantization();
+  POT_ASSIGN_OR_RETURN(const v1::ModelVersion uploaded,
+                       UploadHubModel(session, id, request.name(),
+                                      request.load() && !quantized));
+  if (!quantized) return Show(session, uploaded);
+  request.mutable_version()->set_name(uploaded.name());
+  request.mutable_version()->set_version(uploaded.version());
+  return ImportOnServer(session, request);
 }
 
 }  // namespace
 
 void AddModelImportCommand(CLI::App* models, CommandFunction* selected) {
-  auto request = std::make_shared<v1::ImportModelRequest>();
+  auto flags = std::make_shared<ImportFlags>();
+  const std::shared_ptr<v1::ImportModelRequest> request(flags, &flags->request);
   CLI::App* const import = models->add_subcommand(
       "import", "Make a version of a Hugging Face model, quantized if asked");
   AddValueFlag<std::string>(
       import, "name", [=](const std::string& v) { request->set_name(v); },
-      "The model that gets the version")
+      "The model that gets the version [of hf:OWNER/NAME: NAME]")
       ->required();
   CLI::Option* const directory = AddValueFlag<std::string>(
       import, "directory",
       [=](const std::string& v) { request->set_directory(v); },
-      "On the server's host, below its import root");
-  AddValueFlag<std::string>(
+      "hf:OWNER/NAME[@REVISION], downloaded here and uploaded; or a directory "
+      "on the server's host, below its import root");
+  CLI::Option* const hub = AddValueFlag<std::string>(
       import, "--hub",
       [=](const std::string& v) { request->mutable_hub()->set_repo_id(v); },
-      "Id on a model hub instead, e.g. openai-community/gpt2")
-      ->excludes(directory);
+      "OWNER/NAME that the server downloads itself, if it may");
+  hub->excludes(directory);
   AddValueFlag<std::string>(
       import, "--revision",
       [=](const std::string& v) { request->mutable_hub()->set_revision(v); },
       "Branch, tag or commit of --hub [main]")
       ->excludes(directory);
+  AddParsedFlag(
+      import, "--from-version",
+      [=](const std::string& v) -> absl::Status {
+        POT_ASSIGN_OR_RETURN(*request->mutable_version(), ParseModelRef(v));
+        return absl::OkStatus();
+      },
+      "MODEL[@VERSION|@ALIAS] of the format f32 that the server has")
+      ->excludes(directory)
+      ->excludes(hub);
   AddValueFlag<std::string>(
       import, "--format",
       [=](const std::string& v) {
@@ -97,7 +161,7 @@ void AddModelImportCommand(CLI::App* models, CommandFunction* selected) {
 },
       "Load the version and wait until it serves");
   import->callback([=] {
-    *selected = [=](Session* session) { return Import(session, *request);
+    *selected = [=](Session* session) { return Import(session, *flags);
   };  // namespace pot
   });
   }

@@ -23,7 +23,12 @@ std::string DrawBar(double share, int cells) {
 }
 
 ProgressBar::ProgressBar(Console* console, std::string label)
-    : label_(Printable(label)), line_(console) {}
+    : console_(console), label_(Printable(label)), line_(console) {}
+
+void ProgressBar::Print(absl::string_view line) {
+  line_.Hide();
+  console_->WriteError(absl::StrCat("pot-client: ", Printable(line), "\n"));
+}
 
 void ProgressBar::Update(int64_t done, int64_t total, absl::string_view note) {
   if (!line_.due()) return;

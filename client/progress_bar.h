@@ -19,10 +19,14 @@ class ProgressBar {
  public:
   ProgressBar(Console* console, std::string label);
 
+  // A line above the bar; without a terminal, too.
+  void Print(absl::string_view line);
+
   // `total` of 0 or less is unknown: no bar, only the label and `note`.
   void Update(int64_t done, int64_t total, absl::string_view note = "");
 
  private:
+  Console* const console_;
   const std::string label_;
   StatusLine line_;
 };

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,7 @@
 #include "server/server_metrics.h"
 #include "server/server_security.h"
 #include "server/serving/generation_scheduler.h"
+#include "server/serving/hub_importer.h"
 #include "server/serving/latency_histogram.h"
 #include "server/serving/model_repository.h"
 #include "server/training_backend.h"
@@ -111,6 +113,7 @@ class Server::Impl {
   std::unique_ptr<GenerationScheduler> scheduler_;
   std::unique_ptr<TrainingBackend> training_;  // null: no training
   std::unique_ptr<InferenceService> inference_;
+  std::unique_ptr<HubImporter> hub_;  // null: no downloads
   std::unique_ptr<ModelService> models_;
   std::unique_ptr<grpc::Server> worker_server_;  // null: grpc_server_
   std::unique_ptr<grpc::Server> grpc_server_;
@@ -171,7 +174,17 @@ absl::Status Server::Impl::Start(const ServerConfig& config) {
       absl::StrCat(absl::StrReplaceAll(kEngineVersion, {{" ", "/"}}), " ",
                    kernels->name, " ", ActivationModeName(config.activations));
   inference_ = std::make_unique<InferenceService>(context);
+  if (!config.import_hosts.empty()) {
+    POT_ASSIGN_OR_RETURN(
+        hub_, HubImporter::Open(
+                  config.import_hosts, repository_->root(),
+                  [](const char* name) { return std::getenv(name); },
+                  [this](int64_t bytes) {
+                    return repository_->CheckDiskSpace(bytes);
+                  }));
+  }
   ModelServiceOptions models;
+  models.hub = hub_.get();
   models.actor = [this](const grpc::CallbackServerContext& rpc) {
     return CallerName(calls_.access(), rpc);
   };

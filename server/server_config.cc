@@ -32,6 +32,10 @@ std::vector<Setting> Settings() {
       {"port-file", "", "File to write the port to once it is open"},
       {"repository", "", "Directory of the models (required)"},
       {"import-root", "", "Directory below which ImportModel may read"},
+      {"import-hosts", "",
+       "Hosts that ImportModel may download from, the hub's (HF_ENDPOINT) and "
+       "where it redirects to: huggingface.co,*.huggingface.co,*.hf.co; unset: "
+       "none"},
       {"training-root", "",
        "Directory of QAT jobs and their data; unset: .training in the "
        "repository"},
@@ -235,6 +239,8 @@ absl::StatusOr<ServerConfig> ReadConfig(const SettingValues& values) {
     reader.Wrong("repository", "is required: the directory of the models");
   }
   config.import_root = reader.Text("import-root");
+  config.import_hosts = reader.Take(
+      "import-hosts", HostList::Parse(reader.Text("import-hosts")));
   config.training_root = reader.Text("training-root");
   config.training = !reader.Flag("no-training");
   config.worker_listen = reader.Text("worker-listen");

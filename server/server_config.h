@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/hub/url.h"
 #include "engine/quant/activation.h"
 #include "server/listener.h"
 #include "server/observability/log.h"
@@ -23,6 +24,7 @@ struct ServerConfig {
   std::string port_file;  // empty: none
   std::string repository;
   std::string import_root;        // empty: no imports
+  HostList import_hosts;          // empty: no downloads
   bool training = true;           // QAT jobs
   std::string training_root;      // empty: "<repository>/.training"
   std::string worker_listen;      // of trainers; empty: as listen

@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "engine/base/quote.h"
 #include "engine/hub/http.h"
 
 namespace pot {
@@ -108,11 +107,19 @@ class Exchange {
   size_t header_bytes_ = 0;
 };
 
+// libcurl's words may quote what came from outside.
+std::string Printable(absl::string_view text) {
+  constexpr size_t kMaxShown = 200;
+  std::string shown(text.substr(0, kMaxShown));
+  for (char& c : shown) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
+  }
+  return shown;
+}
+
 absl::Status StatusOf(CURLcode code, const char* details) {
-  const std::string what = absl::StrCat(curl_easy_strerror(code),
-                                        *details == '\0' ? "" : ": ", details);
-  // The text may quote what came from outside.
-  const std::string shown = Quote(what);
+  const std::string shown =
+      Printable(*details == '\0' ? curl_easy_strerror(code) : details);
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:

@@ -125,7 +125,7 @@ absl::Status CheckHubUrl(const HubSettings& settings, const Url& endpoint,
       !settings.allowed_hosts->Allows(url)) {
     return absl::PermissionDeniedError(
         absl::StrCat(Quote(absl::StrCat(url.host, ":", url.port)),
-                     " is not among the hosts that may be contacted"));
+                     " is not among the hosts that --import-hosts lists"));
   }
   return absl::OkStatus();
 }

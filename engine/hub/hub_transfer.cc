@@ -24,6 +24,8 @@ constexpr absl::Duration kLongestWait = absl::Seconds(60);
 // line ends, a server that sends a byte a time does not keep us.
 constexpr int64_t kProgressBytes = 1 << 20;
 
+constexpr char kRateLimited[] = " takes no more requests for now (429)";
+
 bool IsRedirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 ||
          status == 308;
@@ -57,6 +59,11 @@ bool ContinuesAt(absl::string_view range, int64_t offset, int64_t size) {
 }
 
 }  // namespace
+
+bool IsRateLimited(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) &&
+         absl::StrContains(status.message(), kRateLimited);
+}
 
 absl::Duration ParseRetryAfter(const std::string& value, absl::Time now) {
   int64_t seconds = 0;
@@ -97,7 +104,7 @@ absl::Status HubTransfer::Sleep(absl::Duration duration) {
 HubTransfer::Attempt HubTransfer::Refused(const HttpHead& head,
                                           absl::string_view what) const {
   const std::string repo = Quote(id_.repo);
-  const std::string hub = endpoint_.shown();
+  const std::string& hub = settings_.endpoint;
   const std::string& code = head.Get("x-error-code");
   const absl::string_view token_hint =
       settings_.token.empty() ? "set HF_TOKEN to a token that may read it"
@@ -146,7 +153,7 @@ HubTransfer::Attempt HubTransfer::Refused(const HttpHead& head,
       return {absl::UnavailableError("the range was refused"), true, true};
     case 429:
       return {absl::ResourceExhaustedError(absl::StrCat(
-                  hub, " takes no more requests for now (429)",
+                  hub, kRateLimited,
                   settings_.token.empty()
                       ? "; with a token in HF_TOKEN it may take more"
                       : "")),
@@ -181,7 +188,7 @@ HubTransfer::Attempt HubTransfer::Once(const Exchange& exchange,
     }
     if (hop > kMaxRedirects) {
       return {absl::FailedPreconditionError(
-          absl::StrCat(endpoint_.shown(), " redirects more than ",
+          absl::StrCat(settings_.endpoint, " redirects more than ",
                        kMaxRedirects, " times: check HF_ENDPOINT"))};
     }
     const bool home = at->SameOrigin(endpoint_);
@@ -226,13 +233,15 @@ absl::Status HubTransfer::Retry(absl::string_view what,
   while (true) {
     const Attempt result = attempt();
     if (result.status.ok()) return absl::OkStatus();
-    const std::string name =
-        what.empty() ? Quote(id_.repo)
-                     : absl::StrCat(Quote(id_.repo), ", ", Quote(what));
+    // Some messages name the model themselves.
+    std::string name;
+    if (!absl::StrContains(result.status.message(), Quote(id_.repo))) {
+      name = absl::StrCat(Quote(id_.repo), what.empty() ? "" : ", ",
+                          what.empty() ? "" : Quote(what), ": ");
+    }
     const auto failed = [&](const auto&... more) {
-      return absl::Status(
-          result.status.code(),
-          absl::StrCat(name, ": ", result.status.message(), more...));
+      return absl::Status(result.status.code(),
+                          absl::StrCat(name, result.status.message(), more...));
     };
     if (absl::IsCancelled(result.status)) return result.status;
     if (!result.again) return failed();

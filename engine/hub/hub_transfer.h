@@ -91,6 +91,9 @@ class HubTransfer {
   const TransferHooks& hooks_;
 };
 
+// Whether an error is that the hub takes no more requests for now.
+bool IsRateLimited(const absl::Status& status);
+
 // The header Retry-After: seconds, or a date. Zero when it is neither.
 absl::Duration ParseRetryAfter(const std::string& value, absl::Time now);
 

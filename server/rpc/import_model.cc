@@ -7,6 +7,7 @@
 #include "server/rpc/long_call.h"
 #include "server/rpc/message_writer.h"
 #include "server/rpc/model_proto_conversion.h"
+#include "server/rpc/request_parser.h"
 #include "server/rpc/wire.h"
 #include "server/serving/error_details.h"
 #include "server/serving/field_errors.h"
@@ -16,13 +17,31 @@ namespace {
 
 struct ParsedImport {
   std::string name;
+  // One of these.
   std::string directory;
+  std::optional<HubId> hub;
+  std::optional<ModelSelector> version;
   std::optional<QuantizeModelOptions> options;
   bool load = false;
 };
 
-absl::StatusOr<ParsedImport> ParseImport(
-    const v1::ImportModelRequest& request) {
+absl::StatusOr<HubId> ParseHub(const v1::HubSource& source,
+                               const HubImporter* hub) {
+  if (hub == nullptr) {
+    return WithDetails(
+        absl::FailedPreconditionError(
+            "this server downloads nothing: its --import-hosts lists no host; "
+            "\"pot-client models import hf:OWNER/NAME\" downloads where it "
+            "runs and uploads"),
+        {.reason = "IMPORT_DISABLED", .field = "hub"});
+  }
+  absl::StatusOr<HubId> id = MakeHubId(source.repo_id(), source.revision());
+  if (id.ok()) return id;
+  return WithDetails(id.status(), {.reason = "INVALID_FIELD", .field = "hub"});
+}
+
+absl::StatusOr<ParsedImport> ParseImport(const v1::ImportModelRequest& request,
+                                         const HubImporter* hub) {
   ParsedImport parsed;
   POT_RETURN_IF_ERROR(CheckModelName(request.name(), "name"));
   parsed.name = request.name();
@@ -30,14 +49,18 @@ absl::StatusOr<ParsedImport> ParseImport(
     case v1::ImportModelRequest::kDirectory:
       parsed.directory = request.directory();
       break;
-    case v1::ImportModelRequest::kHub:
-      return WithDetails(
-          absl::FailedPreconditionError(
-              "this server imports from directories only: no hub is allowed"),
-          {.reason = "IMPORT_DISABLED", .field = "hub"});
+    case v1::ImportModelRequest::kHub: {
+      POT_ASSIGN_OR_RETURN(parsed.hub, ParseHub(request.hub(), hub));
+      break;
+    }
+    case v1::ImportModelRequest::kVersion: {
+      POT_ASSIGN_OR_RETURN(parsed.version,
+                           ParseModelRef(request.version(), "version"));
+      break;
+    }
     case v1::ImportModelRequest::SOURCE_NOT_SET:
       return FieldError("MISSING_FIELD", "source",
-                        "is missing: a directory or a hub", "", "");
+                        "is missing: a directory, a hub or a version", "", "");
   }
   if (request.has_quantization()) {
     POT_ASSIGN_OR_RETURN(
@@ -108,20 +131,33 @@ class ImportReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 };
 
 absl::Status Import(const ParsedImport& parsed, const LongCall& call,
-                    ModelRepository* repository, ImportStream* stream,
-                    grpc::ByteBuffer* answer) {
-  const v1::ImportStage stage = parsed.options.has_value()
-                                    ? v1::IMPORT_STAGE_QUANTIZING
-                                    : v1::IMPORT_STAGE_WRITING;
+                    ModelRepository* repository, const HubImporter* hub,
+                    ImportStream* stream, grpc::ByteBuffer* answer) {
+  v1::ImportStage stage = v1::IMPORT_STAGE_DOWNLOADING;
   const auto progress = [&](int64_t done, int64_t total) {
     if (call.finished()) return false;
     stream->WriteProgress(stage, done, total);
     return true;
   };
+  std::string downloaded;
+  if (parsed.hub.has_value()) {
+    POT_ASSIGN_OR_RETURN(downloaded, hub->Download(*parsed.hub, progress));
+  }
+  stage = parsed.options.has_value() ? v1::IMPORT_STAGE_QUANTIZING
+                                     : v1::IMPORT_STAGE_WRITING;
   if (!progress(0, 0)) return absl::CancelledError("the client is gone");
-  POT_ASSIGN_OR_RETURN(ModelVersionInfo info,
-                       repository->Import(parsed.name, parsed.directory,
-                                          parsed.options, progress));
+  absl::StatusOr<ModelVersionInfo> imported;
+  if (parsed.hub.has_value()) {
+    imported = repository->ImportOwn(parsed.name, downloaded, parsed.options,
+                                     progress);
+  } else if (parsed.version.has_value()) {
+    imported = repository->ImportVersion(parsed.name, *parsed.version,
+                                         parsed.options, progress);
+  } else {
+    imported = repository->Import(parsed.name, parsed.directory, parsed.options,
+                                  progress);
+  }
+  POT_ASSIGN_OR_RETURN(ModelVersionInfo info, std::move(imported));
   if (parsed.load) {
     stream->WriteProgress(v1::IMPORT_STAGE_LOADING, 0, info.file_bytes);
     POT_ASSIGN_OR_RETURN(
@@ -138,7 +174,8 @@ absl::Status Import(const ParsedImport& parsed, const LongCall& call,
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartImportModel(
     grpc::CallbackServerContext* rpc, std::unique_ptr<Call> call,
     const absl::Status& begun, v1::ImportModelRequest request,
-    ModelRepository* repository, WorkerPool* pool) {
+    ModelRepository* repository, WorkerPool* pool, const HubImporter* hub,
+    WorkerPool* hub_pool) {
   auto* const reactor = new ImportReactor();
   const std::shared_ptr<ImportStream> stream = reactor->stream();
   const auto shared = std::make_shared<LongCall>(
@@ -150,14 +187,15 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StartImportModel(
   absl::Status status = begun;
   absl::StatusOr<ParsedImport> parsed;
   if (status.ok()) {
-    parsed = ParseImport(request);
+    parsed = ParseImport(request, hub);
     status = parsed.status();
   }
   if (status.ok()) {
-    status = pool->Submit([=, parsed = *std::move(parsed)] {
+    WorkerPool* const workers = parsed->hub.has_value() ? hub_pool : pool;
+    status = workers->Submit([=, parsed = *std::move(parsed)] {
       grpc::ByteBuffer answer;
       const absl::Status result =
-          Import(parsed, *shared, repository, stream.get(), &answer);
+          Import(parsed, *shared, repository, hub, stream.get(), &answer);
       shared->Finish(result, std::move(answer));
     });
   }

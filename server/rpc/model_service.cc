@@ -74,7 +74,8 @@ ModelService::ModelService(ModelRepository* repository, CallTracker* calls,
     : repository_(repository),
       calls_(calls),
       options_(std::move(options)),
-      pool_(options_.worker_threads, options_.max_queued) {}
+      pool_(options_.worker_threads, options_.max_queued),
+      hub_pool_(options_.hub_threads, options_.max_queued_hub) {}
 
 std::string ModelService::Actor(const Rpc& rpc) const {
   return options_.actor == nullptr ? std::string() : options_.actor(rpc);
@@ -182,7 +183,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelService::ImportModel(
   v1::ImportModelRequest parsed;
   const absl::Status status = BeginCall(*request, &parsed, call.get());
   return StartImportModel(rpc, std::move(call), status, std::move(parsed),
-                          repository_, &pool_);
+                          repository_, &pool_, options_.hub, &hub_pool_);
 }
 
 ModelService::Unary* ModelService::SetAlias(Rpc* rpc, const Bytes* request,

@@ -10,6 +10,7 @@
 #include "pot/v1/model.grpc.pb.h"
 #include "server/rpc/call.h"
 #include "server/rpc/worker_pool.h"
+#include "server/serving/hub_importer.h"
 #include "server/serving/model_repository.h"
 
 namespace pot {
@@ -20,6 +21,11 @@ struct ModelServiceOptions {
   size_t max_queued = 64;
   // Of one RegisterCheckpoint, all files together.
   int64_t max_upload_bytes = int64_t{16} << 30;
+  // Downloads that run at a time, and that wait; apart from the others.
+  int hub_threads = 1;
+  size_t max_queued_hub = 8;
+  // Null: ImportModel downloads nothing. Outlives this.
+  const HubImporter* hub = nullptr;
   // AliasChange.actor: who calls. Unset: nobody knows, "".
   std::function<std::string(const grpc::CallbackServerContext&)> actor;
 };
@@ -80,6 +86,7 @@ class ModelService final
   CallTracker* const calls_;
   const ModelServiceOptions options_;
   WorkerPool pool_;
+  WorkerPool hub_pool_;
 };
 
 }  // namespace pot

@@ -443,12 +443,37 @@ absl::StatusOr<ModelVersionInfo> ModelRepository::Import(
   POT_RETURN_IF_ERROR(InvalidField(ValidateModelName(name), "name"));
   POT_ASSIGN_OR_RETURN(const std::string from,
                        ResolveImport(impl_->options().import_root, directory));
-  POT_RETURN_IF_ERROR(CheckDiskSpace(DirectoryBytes(from)));
+  return ImportOwn(name, from, options, progress);
+}
+
+absl::StatusOr<ModelVersionInfo> ModelRepository::ImportVersion(
+    absl::string_view name, const ModelSelector& base,
+    const std::optional<QuantizeModelOptions>& options,
+    const std::function<bool(int64_t, int64_t)>& progress) {
+  POT_ASSIGN_OR_RETURN(const ModelVersionInfo info, Get(base));
+  if (info.format != "f32") {
+    return WithDetails(
+        absl::FailedPreconditionError(absl::StrCat(
+            "version ", info.version, " of model ", info.name,
+            " is not of the format f32 but ", info.format)),
+        {.reason = "BASE_NOT_FLOAT", .metadata = {{"value", info.format}}});
+  }
+  return ImportOwn(name,
+                   impl_->store()->VersionDirectory(info.name, info.version),
+                   options, progress);
+}
+
+absl::StatusOr<ModelVersionInfo> ModelRepository::ImportOwn(
+    absl::string_view name, const std::string& directory,
+    const std::optional<QuantizeModelOptions>& options,
+    const std::function<bool(int64_t, int64_t)>& progress) {
+  POT_RETURN_IF_ERROR(InvalidField(ValidateModelName(name), "name"));
+  POT_RETURN_IF_ERROR(CheckDiskSpace(DirectoryBytes(directory)));
   const RelativePaths& relative = impl_->relative();
   POT_ASSIGN_OR_RETURN(StagedVersion staged,
                        relative.In(impl_->store()->Stage(name)));
-  POT_RETURN_IF_ERROR(
-      relative.In(ImportInto(from, staged.directory(), options, progress)));
+  POT_RETURN_IF_ERROR(relative.In(
+      ImportInto(directory, staged.directory(), options, progress)));
   return relative.In(impl_->Commit(std::move(staged), name, 0));
 }
 

@@ -129,6 +129,18 @@ class ModelRepository {
       const std::optional<QuantizeModelOptions>& options,
       const std::function<bool(int64_t, int64_t)>& progress);
 
+  // The same of a version of the format f32, in any state. FAILED_PRECONDITION
+  // (BASE_NOT_FLOAT) for another, SOURCE_CHANGED when it is deleted meanwhile.
+  absl::StatusOr<ModelVersionInfo> ImportVersion(
+      absl::string_view name, const ModelSelector& base,
+      const std::optional<QuantizeModelOptions>& options,
+      const std::function<bool(int64_t, int64_t)>& progress);
+  // The same of a directory that the server has made itself, anywhere.
+  absl::StatusOr<ModelVersionInfo> ImportOwn(
+      absl::string_view name, const std::string& directory,
+      const std::optional<QuantizeModelOptions>& options,
+      const std::function<bool(int64_t, int64_t)>& progress);
+
   // FAILED_PRECONDITION (VERSION_ALIASED, VERSION_LOADED).
   absl::Status Delete(absl::string_view name, int64_t version);
 
