@@ -31,7 +31,8 @@ class EqualizationTest : public testing::TestWithParam<bool> {
       tokens[i] = static_cast<int32_t>(i * 37 % layout_.config().vocab_size);
     }
     EXPECT_TRUE(text_.Append(tokens).ok());
-    // Channels of unlike importance, by a factor that is no power of two.
+    // Channels of unlike importance, by a factor that is no power of two, with
+    // weights to match.
     const auto view = ViewParameters<float>(layout_, parameters_.data());
     for (const LayerParameters<float>& layer : view.layers) {
       for (int64_t k = 0; k < layout_.config().n_embd; ++k) {
@@ -39,6 +40,12 @@ class EqualizationTest : public testing::TestWithParam<bool> {
             static_cast<float>(std::pow(2.9, static_cast<int>(k % 5) - 2));
         layer.ln1_gain[k] *= factor;
         layer.ln2_gain[k] *= factor;
+        for (int64_t n = 0; n < 3 * layout_.config().n_embd; ++n) {
+          layer.attn_w[n * layout_.config().n_embd + k] /= factor;
+        }
+        for (int64_t n = 0; n < layout_.config().n_inner; ++n) {
+          layer.fc_w[n * layout_.config().n_embd + k] /= factor;
+        }
       }
     }
   }

@@ -106,7 +106,7 @@ class PotPtqModelTest : public testing::Test {
     PotPtqModelOptions options;
     options.model.layers = Options("pot2-strict", granularity);
     options.model.embedding = Options("pot4", "row");
-    options.potptq = {.epochs = 20, .learning_rate = 0.01};
+    options.potptq = {.epochs = 8, .learning_rate = 0.01};
     options.context = 16;
     return options;
   }
@@ -137,9 +137,10 @@ TEST_F(PotPtqModelTest, LowersEveryBlocksErrorAndTheEngineComputesTheSame) {
   ThreadPool pool(1);
   ASSERT_TRUE(QuantizeModel(kBase, directory_, model, &pool, nullptr).ok());
   const auto loaded = LoadModel(directory_, ModelIdentity(),
-                                {.kernels = FindKernelTable("scalar").value()})
+                                {.kernels = FindKernelTable("scalar").value(),
+                                 .activations = ActivationMode::kFloat})
                           .value();
-  const TokenCorpus text = Corpus(150);
+  const TokenCorpus text = Corpus(60);
   std::vector<int32_t> tokens(text.size());
   text.Copy(0, absl::MakeSpan(tokens));
   const EvaluationSums served = pot::Evaluate(
@@ -147,9 +148,10 @@ TEST_F(PotPtqModelTest, LowersEveryBlocksErrorAndTheEngineComputesTheSame) {
                                     [](int32_t) { return 1; }, &pool, nullptr)
                                     .value();
 
-  auto activations =
-      ActivationFakeQuantizer::Create(NumActivationSites(layout_.config()), {})
-          .value();
+  auto activations = ActivationFakeQuantizer::Create(
+                         NumActivationSites(layout_.config()),
+                         {.mode = ActivationFakeQuantization::kFloat})
+                         .value();
   const auto objective =
       Objective<float>::Create(&layout_, TrunkOptions{}, Precision::kF32,
                                &activations, nullptr, {})
@@ -158,8 +160,10 @@ TEST_F(PotPtqModelTest, LowersEveryBlocksErrorAndTheEngineComputesTheSame) {
   const LossSums sums =
       EvaluateText(text, {16, 16}, -1, nullptr, objective.get()).value();
   EXPECT_EQ(sums.predictions, served.tokens);
-  // The limit; training_run_test.cc says where the difference is from.
-  EXPECT_NEAR(std::exp(sums.mean_nats()) / served.perplexity(), 1, 1e-3);
+  // Half the limit: keys and values are fp16 there and fp32 here. With
+  // 8-bit activations the same could move one of them by a step, which evens
+  // out over longer texts only.
+  EXPECT_NEAR(std::exp(sums.mean_nats()) / served.perplexity(), 1, 5e-4);
 }
 
 TEST_F(PotPtqModelTest, StopsWhenToldTo) {
