@@ -157,12 +157,25 @@ absl::Status ExponentCheckpointImpl::AddMatrix(const std::string& name,
       const TensorView* scales,
       Part(name + kScalesSuffix, TensorType::kF32,
            {description.scale_rows(), description.scale_cols()}));
+  absl::Span<const uint8_t> factors;
+  if (description.granularity.power_of_two) {
+    if (version_ == kExponentFormatVersion) {
+      return Error("matrix ", Quote(name), " has granularity ",
+                   description.granularity.ToString(),
+                   ", which format version ", version_, " does not know");
+    }
+    POT_ASSIGN_OR_RETURN(
+        const TensorView* view,
+        Part(name + kFactorsSuffix, TensorType::kU8,
+             {description.rows, description.factor_bytes_per_row()}));
+    factors = view->bytes;
+  }
   auto owner = std::make_shared<ViewOwner>();
   owner->file = file_;
   const absl::Span<const float> values = owner->View<float>(*scales);
   auto matrix = PotMatrix::Create(&format, description.rows, description.cols,
                                   description.granularity, codes->bytes, values,
-                                  std::move(owner));
+                                  std::move(owner), factors);
   if (!matrix.ok()) {
     return Error("matrix ", Quote(name), ": ", matrix.status().message());
   }
@@ -201,12 +214,15 @@ absl::StatusOr<PotMatrix> ExponentCheckpointImpl::WithOutliers(
 
 bool ExponentCheckpointImpl::IsPart(const std::string& name) const {
   for (const char* suffix :
-       {kCodesSuffix, kScalesSuffix, kOutlierPositionsSuffix,
+       {kCodesSuffix, kScalesSuffix, kFactorsSuffix, kOutlierPositionsSuffix,
         kOutlierValuesSuffix, kOutlierScaleSuffix}) {
     absl::string_view matrix_name = name;
     if (!absl::ConsumeSuffix(&matrix_name, suffix)) continue;
     const auto found = matrices_.find(std::string(matrix_name));
     if (found == matrices_.end()) return false;
+    if (suffix == kFactorsSuffix) {
+      return found->second.granularity().power_of_two;
+    }
     return suffix == kCodesSuffix || suffix == kScalesSuffix ||
            found->second.outliers().size() != 0;
   }

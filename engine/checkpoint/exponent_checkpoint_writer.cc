@@ -48,7 +48,10 @@ class ExponentCheckpointWriterImpl : public ExponentCheckpointWriter {
   // The oldest that knows all matrices.
   const char* Version() const {
     for (const NamedMatrix& each : matrices_) {
-      if (each.matrix.outliers().size() != 0) return kExponentFormatVersion2;
+      if (each.matrix.outliers().size() != 0 ||
+          each.matrix.granularity().power_of_two) {
+        return kExponentFormatVersion2;
+      }
     }
     return kExponentFormatVersion;
   }
@@ -123,6 +126,13 @@ absl::Status ExponentCheckpointWriterImpl::Write(
         TensorView{TensorType::kU8,
                    {matrix.rows(), description.code_bytes_per_row()},
                    matrix.packed_codes()});
+    if (matrix.granularity().power_of_two) {
+      bytes.emplace_back(
+          name + kFactorsSuffix,
+          TensorView{TensorType::kU8,
+                     {matrix.rows(), description.factor_bytes_per_row()},
+                     matrix.packed_factors()});
+    }
     if (outliers.size() == 0) continue;
     words.emplace_back(
         name + kOutlierScaleSuffix,

@@ -15,13 +15,15 @@
 namespace pot {
 
 inline constexpr char kExponentFormat[] = "pot-exponents";
-// What a file without outliers has, and what one with outliers needs.
+// What a file has, and what one with outliers or factors needs.
 inline constexpr char kExponentFormatVersion[] = "1";
 inline constexpr char kExponentFormatVersion2[] = "2";
 
 // Suffixes of a matrix's tensors; the last three where it has outliers.
 inline constexpr char kCodesSuffix[] = ".codes";
 inline constexpr char kScalesSuffix[] = ".scales";
+// Where a row's groups have powers of two.
+inline constexpr char kFactorsSuffix[] = ".factors";
 inline constexpr char kOutlierPositionsSuffix[] = ".outlier_positions";
 inline constexpr char kOutlierValuesSuffix[] = ".outlier_values";
 inline constexpr char kOutlierScaleSuffix[] = ".outlier_scale";
@@ -49,7 +51,12 @@ struct MatrixDescription {
   int64_t scale_rows() const {
     return granularity.kind == Granularity::Kind::kTensor ? 1 : rows;
   }
-  int64_t scale_cols() const { return granularity.GroupsPerRow(cols); }
+  int64_t scale_cols() const {
+    return granularity.power_of_two ? 1 : granularity.GroupsPerRow(cols);
+  }
+  int64_t factor_bytes_per_row() const {
+    return PotMatrix::CodeBytesPerRow(4, granularity.GroupsPerRow(cols));
+  }
 };
 
 // {"cols":3,"format":"pot4","granularity":"row","group":3,"rows":2}, and

@@ -27,7 +27,7 @@ using Advance = std::function<absl::Status(int64_t)>;
 
 // codes and scales of a matrix put together from slabs of rows.
 struct MatrixStorage {
-  std::vector<uint8_t> codes;
+  std::vector<uint8_t> codes, factors;
   std::vector<float> scales;
 };
 
@@ -65,12 +65,16 @@ absl::StatusOr<PotMatrix> QuantizeRows(const std::vector<float>& weights,
                             slab->packed_codes().end());
       storage->scales.insert(storage->scales.end(), slab->scales().begin(),
                              slab->scales().end());
+      storage->factors.insert(storage->factors.end(),
+                              slab->packed_factors().begin(),
+                              slab->packed_factors().end());
     }
     POT_RETURN_IF_ERROR(advance((last - first) * cols));
     first = last;
   }
   return PotMatrix::Create(options.format, rows, cols, options.granularity,
-                           storage->codes, storage->scales, storage);
+                           storage->codes, storage->scales, storage,
+                           storage->factors);
 }
 
 // `weights` may be changed.
@@ -199,7 +203,7 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
           absl::StrCat(tensor.name, ": ", matrix.status().message()));
     }
     report.code_bytes += matrix->packed_codes().size();
-    report.scale_bytes += matrix->scales().size() * sizeof(float);
+    report.scale_bytes += matrix->scale_bytes();
     report.outlier_bytes += OutlierBytes(matrix->outliers());
     writer->AddMatrix(tensor.name, *std::move(matrix));
   }

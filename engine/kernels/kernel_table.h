@@ -49,6 +49,11 @@ struct KernelTable {
   void (*add_scaled)(const int32_t* acc, const float* scales,
                      const int32_t* level_sums, int32_t zero_point, float* y);
 
+  // totals[n] += factors[n] * acc[n] for n < 64; no sum leaves int32. 64-byte
+  // aligned.
+  void (*add_multiplied)(const int32_t* acc, const int8_t* factors,
+                         int32_t* totals);
+
   // y[n] = sums[n] * scale + bias[n] for n < 64, or without bias where it is
   // null; the product and the sum rounded apart.
   void (*scale_outputs)(const float* sums, float scale, const float* bias,

@@ -42,7 +42,9 @@ class Linear {
 // int32 (int64 for formats of more than 4 bits) per group of inputs, and
 // y[n] = (sum over groups g, in order, of scale(n,g) * (acc(n,g) - z *
 // level_sum(n,g))) * activation scale + bias[n], each operation rounded to
-// float; then the outliers, if any, by pot_outliers.h. A row's bits depend on that row alone: not on the other rows, the
+// float, or with powers of two (scale(n) * (sum over groups of factor(n,g) *
+// acc(n,g) - z * level_sum(n))) * activation scale + bias[n], the sum over a row
+// exact in int32 or int64; then the outliers, if any, by pot_outliers.h. A row's bits depend on that row alone: not on the other rows, the
 // threads or the kernels. `bias` is empty or has one value per output. kFloat
 // activations give the float layer of the dequantized weights instead.
 absl::StatusOr<std::unique_ptr<const Linear>> MakePotLinear(

@@ -9,8 +9,8 @@
 namespace pot {
 namespace {
 
-constexpr int64_t kBlock = kOutlierBlockOutputs;
-static_assert(kBlock == PackedPotMatrix::kBlockOutputs);
+constexpr int64_t kBlock = PackedPotMatrix::kBlockOutputs;
+static_assert(kBlock <= kOutlierTileOutputs && kOutlierSpan % kBlock == 0);
 
 // Eight bytes of eight rows each, transposed by exchanging halves of 4, 2 and 1
 // byte (Hacker's Delight, 7-3).
@@ -61,7 +61,7 @@ PackedOutliers::PackedOutliers(const PotMatrix& matrix)
     while (block < row / kBlock) starts_[++block] = i;
     outliers_.data()[i] = {
         static_cast<uint16_t>(from.positions[i] % matrix.cols()),
-        static_cast<uint16_t>(row % kBlock), from.values[i]};
+        static_cast<uint16_t>(row % kOutlierSpan), from.values[i]};
   }
   for (size_t b = 0; b + 1 < starts_.size(); ++b) {
     std::sort(outliers_.data() + starts_[b], outliers_.data() + starts_[b + 1],
@@ -72,18 +72,18 @@ PackedOutliers::PackedOutliers(const PotMatrix& matrix)
   }
 }
 
-PotOutlierBlock PackedOutliers::Block(int64_t block) const {
-  return {outliers_.data() + starts_[block],
-          starts_[block + 1] - starts_[block], scale_,
-          std::min(kBlock, rows_ - block * kBlock)};
+PotOutlierBlock PackedOutliers::Blocks(int64_t begin, int64_t end) const {
+  return {outliers_.data() + starts_[begin], starts_[end] - starts_[begin],
+          scale_, begin * kBlock % kOutlierSpan,
+          std::min(end * kBlock, rows_) - begin * kBlock};
 }
 
 void PackedOutliers::AddToRow(int64_t row, absl::Span<float> weights) const {
   if (empty()) return;
-  const PotOutlierBlock block = Block(row / kBlock);
+  const PotOutlierBlock block = Blocks(row / kBlock, row / kBlock + 1);
   for (int64_t i = 0; i < block.count; ++i) {
     const PotOutlier& outlier = block.outliers[i];
-    if (outlier.output != row % kBlock) continue;
+    if (outlier.output != row % kOutlierSpan) continue;
     weights[outlier.input] += scale_ * static_cast<float>(outlier.value);
   }
 }

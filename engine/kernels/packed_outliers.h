@@ -20,7 +20,8 @@ class PackedOutliers {
   explicit PackedOutliers(const PotMatrix& matrix);
 
   bool empty() const { return outliers_.size() == 0; }
-  PotOutlierBlock Block(int64_t block) const;
+  // Of blocks [begin, end), which must be of one span.
+  PotOutlierBlock Blocks(int64_t begin, int64_t end) const;
 
   // weights[cols] of row `row` += its outliers, as PotMatrix::DequantizeRow
   // does.

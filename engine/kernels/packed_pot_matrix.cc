@@ -1,7 +1,9 @@
 #include "engine/kernels/packed_pot_matrix.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "engine/kernels/kernel_table.h"
@@ -31,8 +33,9 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
       padded_cols_(DivideUp(cols_, kStepInputs) * kStepInputs),
       groups_per_row_(matrix.groups_per_row()),
       group_size_(matrix.granularity().GroupSize(cols_)),
-      one_scale_(matrix.granularity().kind == Granularity::Kind::kTensor) {
-  const int64_t vectors = num_blocks_ * groups_per_row_;
+      one_scale_(matrix.granularity().kind == Granularity::Kind::kTensor),
+      power_of_two_(matrix.granularity().power_of_two) {
+  const int64_t vectors = num_blocks_ * scales_per_row();
   codes_ = HugePageBuffer<uint8_t>(num_blocks_ * BlockBytes());
   scales_ = HugePageBuffer<float>((one_scale_ ? 1 : vectors) * kBlockOutputs,
                                   HugePageStream::kScales);
@@ -42,13 +45,15 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
   std::vector<PotCode> codes(static_cast<size_t>(padded_cols_), 0);
   for (int64_t row = 0; row < rows_; ++row) {
     PackRow(matrix, row, absl::MakeSpan(codes));
-    for (int64_t group = 0; group < groups_per_row_ && !one_scale_; ++group) {
-      const int64_t vector = row / kBlockOutputs * groups_per_row_ + group;
+    for (int64_t group = 0; group < scales_per_row() && !one_scale_; ++group) {
+      const int64_t vector = row / kBlockOutputs * scales_per_row() + group;
       scales_.data()[vector * kBlockOutputs + row % kBlockOutputs] =
-          matrix.Scale(row, group);
+          power_of_two_ ? matrix.scales()[row] : matrix.Scale(row, group);
     }
   }
-  if (wide()) {
+  if (power_of_two_) {
+    SumRows(matrix);
+  } else if (wide()) {
     wide_level_sums_ = AlignedBuffer<int64_t>(vectors * kBlockOutputs);
     SumWideLevels();
   } else {
@@ -56,6 +61,41 @@ PackedPotMatrix::PackedPotMatrix(const PotMatrix& matrix,
                                           HugePageStream::kScales);
     SumLevels(kernels == nullptr ? *AllKernelTables()[0] : *kernels);
   }
+}
+
+// Factors, and what SumLevels and SumWideLevels find, for whole rows.
+void PackedPotMatrix::SumRows(const PotMatrix& matrix) {
+  factors_ = HugePageBuffer<int8_t>(
+      num_blocks_ * groups_per_row_ * kBlockOutputs, HugePageStream::kScales);
+  wide_level_sums_ = AlignedBuffer<int64_t>(num_blocks_ * kBlockOutputs);
+  fits_int32_ = !wide();
+  std::vector<PotCode> codes(static_cast<size_t>(cols_));
+  for (int64_t row = 0; row < rows_; ++row) {
+    matrix.UnpackRow(row, absl::MakeSpan(codes));
+    int64_t sum = 0, magnitude = 0;
+    for (int64_t group = 0; group < groups_per_row_; ++group) {
+      const int64_t factor = matrix.Factor(row, group);
+      const int64_t vector = row / kBlockOutputs * groups_per_row_ + group;
+      factors_.data()[vector * kBlockOutputs + row % kBlockOutputs] =
+          static_cast<int8_t>(factor);
+      const int64_t end = std::min(cols_, (group + 1) * group_size_);
+      for (int64_t k = group * group_size_; k < end; ++k) {
+        const int64_t term = factor * format_->levels[codes[k]];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+    }
+    wide_level_sums_[row] = sum;
+    // |a - zero_point| <= 254. At most 2^31 * 2^7 * 2^16: no overflow.
+    constexpr int64_t kLimit = std::numeric_limits<int32_t>::max() / 254;
+    if (magnitude > kLimit) fits_int32_ = false;
+  }
+  if (!fits_int32_) return;
+  level_sums_ =
+      HugePageBuffer<int32_t>(wide_level_sums_.size(), HugePageStream::kScales);
+  std::copy_n(wide_level_sums_.data(), wide_level_sums_.size(),
+              level_sums_.data());
+  wide_level_sums_ = AlignedBuffer<int64_t>();
 }
 
 // codes[padded_cols]: scratch, zero beyond cols.
@@ -124,19 +164,24 @@ const uint8_t* PackedPotMatrix::BlockCodes(int64_t block, int64_t k) const {
   return codes_.data() + block * BlockBytes() + offset;
 }
 
+const int8_t* PackedPotMatrix::Factors(int64_t block, int64_t group) const {
+  return factors_.data() + (block * groups_per_row_ + group) * kBlockOutputs;
+}
+
 const float* PackedPotMatrix::Scales(int64_t block, int64_t group) const {
   if (one_scale_) return scales_.data();
-  return scales_.data() + (block * groups_per_row_ + group) * kBlockOutputs;
+  return scales_.data() + (block * scales_per_row() + group) * kBlockOutputs;
 }
 
 const int32_t* PackedPotMatrix::LevelSums(int64_t block, int64_t group) const {
-  return level_sums_.data() + (block * groups_per_row_ + group) * kBlockOutputs;
+  return level_sums_.data() +
+         (block * scales_per_row() + group) * kBlockOutputs;
 }
 
 const int64_t* PackedPotMatrix::WideLevelSums(int64_t block,
                                               int64_t group) const {
   return wide_level_sums_.data() +
-         (block * groups_per_row_ + group) * kBlockOutputs;
+         (block * scales_per_row() + group) * kBlockOutputs;
 }
 
 PotCode PackedPotMatrix::CodeAt(int64_t row, int64_t k) const {
@@ -153,7 +198,11 @@ void PackedPotMatrix::DequantizeRow(int64_t row,
                                     absl::Span<float> weights) const {
   const int64_t n = row % kBlockOutputs;
   for (int64_t group = 0; group < groups_per_row_; ++group) {
-    const float scale = Scales(row / kBlockOutputs, group)[n];
+    const int64_t block = row / kBlockOutputs;
+    const float scale =
+        power_of_two_
+            ? Scales(block, 0)[n] * static_cast<float>(Factors(block, group)[n])
+            : Scales(block, group)[n];
     const int64_t end = std::min(cols_, (group + 1) * group_size_);
     for (int64_t k = group * group_size_; k < end; ++k) {
       weights[k] = scale * static_cast<float>(format_->levels[CodeAt(row, k)]);
@@ -164,7 +213,8 @@ void PackedPotMatrix::DequantizeRow(int64_t row,
 int64_t PackedPotMatrix::resident_bytes() const {
   return static_cast<int64_t>(codes_.size() + scales_.size() * sizeof(float) +
                               level_sums_.size() * sizeof(int32_t) +
-                              wide_level_sums_.size() * sizeof(int64_t));
+                              wide_level_sums_.size() * sizeof(int64_t) +
+                              factors_.size());
 }
 
 }  // namespace pot

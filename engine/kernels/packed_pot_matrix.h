@@ -45,14 +45,25 @@ class PackedPotMatrix {
 
   // Codes of one block, from input `k` (a multiple of 8) on.
   const uint8_t* BlockCodes(int64_t block, int64_t k) const;
+  // Whether groups have powers of two: then a row has one scale and one sum of
+  // levels times factors, that of its only "group" 0, and each group factors.
+  bool power_of_two() const { return power_of_two_; }
+  // Whether a row's sum of products, factors included, is exact in int32,
+  // whatever the activations: sum |factor * level| * 254 < 2^31 for every row.
+  // Formats of more than 4 bits never are.
+  bool fits_int32() const { return fits_int32_; }
+  // 64 factors of one group of one block.
+  const int8_t* Factors(int64_t block, int64_t group) const;
   // 64 scales, and 64 sums of levels, of one group of one block. The level
   // sums carry the zero point: sum w (a - z) = sum w a - z * sum w. Formats of
-  // at most 4 bits have LevelSums, |sum| <= 2^7 * 2^16, the others
-  // WideLevelSums, |sum| <= 2^31 * 2^16.
+  // at most 4 bits have LevelSums, |sum| <= 2^7 * 2^16, the others, and rows
+  // that do not fit int32, WideLevelSums, |sum| <= 2^31 * 2^7 * 2^16.
   const float* Scales(int64_t block, int64_t group) const;
   // From the scales of one group to those of the next: 64, or 0 when a tensor
   // has one scale.
   int64_t scale_stride() const { return one_scale_ ? 0 : kBlockOutputs; }
+  // Scales per row in memory.
+  int64_t scales_per_row() const { return power_of_two_ ? 1 : groups_per_row_; }
   const int32_t* LevelSums(int64_t block, int64_t group) const;
   const int64_t* WideLevelSums(int64_t block, int64_t group) const;
 
@@ -72,15 +83,19 @@ class PackedPotMatrix {
   void PackRow(const PotMatrix& matrix, int64_t row, absl::Span<PotCode> codes);
   void SumLevels(const KernelTable& kernels);
   void SumWideLevels();
+  void SumRows(const PotMatrix& matrix);
 
   const PotFormat* format_;
   int64_t rows_, cols_, num_blocks_, padded_cols_, groups_per_row_, group_size_;
   // A whole tensor's single scale is kept once, 64 times over.
   bool one_scale_;
+  bool power_of_two_;
+  bool fits_int32_ = true;
   HugePageBuffer<uint8_t> codes_;
   HugePageBuffer<float> scales_;
   HugePageBuffer<int32_t> level_sums_;
   AlignedBuffer<int64_t> wide_level_sums_;
+  HugePageBuffer<int8_t> factors_;
 };
 
 }  // namespace pot

@@ -20,6 +20,9 @@ struct PotBlocks {
   const float* scales;
   int64_t scale_stride;
   const int32_t* level_sums;  // 64 per group and block
+  // 64 per group and block; then there are 64 scales and level sums per block.
+  // Null: none.
+  const int8_t* factors;
   const float* bias;          // null: none
   int64_t outputs;            // the last block may have fewer than 64
   int64_t steps;              // of a row
@@ -38,6 +41,9 @@ struct PotRows {
 // n, g) - z(r) * level_sum(n, g))) * scale(r) + bias[n] for n < outputs, acc as
 // KernelTable::pot_dot computes it. The parenthesis is exact in int32 and
 // rounded to float once; then every operation is rounded, sums start at 0.
+//
+// With factors: y = (scale(n) * (sum over groups of factor(n, g) * acc(r, n, g)
+// - z(r) * level_sum(n))) * scale(r) + bias[n], the inner parenthesis exact.
 using PotBlocksFunction = void(const PotBlocks& blocks, const PotRows& rows,
                                float* y, int64_t y_stride);
 

@@ -38,6 +38,7 @@ constexpr int64_t kMinOutlierTileRows = 6;
 struct TileScratch {
   AlignedBuffer<uint8_t> levels;  // of one block
   AlignedBuffer<int32_t> acc{kMaxTileRows * kBlock};
+  AlignedBuffer<int32_t> totals{kMaxTileRows * kBlock};  // of factors
   AlignedBuffer<float> sums{kMaxTileRows * kBlock};
 };
 
@@ -83,13 +84,13 @@ class PotLinear : public Linear {
     POT_RETURN_IF_ERROR(CheckForward(rows));
     FetchBeginning();
     const QuantizedRows& a = Quantize(x, rows, pool);
-    if (!weights_.wide() && kernels_->tile != nullptr &&
-        rows >= kernels_->tile->min_rows) {
+    const bool fast = !weights_.wide() && weights_.fits_int32();
+    if (fast && kernels_->tile != nullptr && rows >= kernels_->tile->min_rows) {
       ForwardTiles(a, rows, pool, y);
       return absl::OkStatus();
     }
     ParallelFor(pool, weights_.num_blocks(), 1, [&](size_t begin, size_t end) {
-      if (!weights_.wide() && kernels_->pot_blocks != nullptr) {
+      if (fast && kernels_->pot_blocks != nullptr) {
         ForwardBlocks(a, rows, begin, end, y);
         AddOutliers(a, rows, begin, end, y);
         return;
@@ -99,14 +100,16 @@ class PotLinear : public Linear {
         for (int64_t row = 0; row < rows; row += kMaxDotRows) {
           const int chunk =
               static_cast<int>(std::min<int64_t>(kMaxDotRows, rows - row));
-          if (weights_.wide()) {
+          if (weights_.power_of_two() && !weights_.fits_int32()) {
+            ForwardLongRows(a, row, chunk, block, y);
+          } else if (weights_.wide()) {
             ForwardWideBlock(a, row, chunk, block, y);
           } else {
             ForwardBlock(a, row, chunk, block, y);
           }
         }
-        AddOutliers(a, rows, block, block + 1, y);
       }
+      AddOutliers(a, rows, begin, end, y);
     });
     return absl::OkStatus();
   }
@@ -169,18 +172,19 @@ class PotLinear : public Linear {
   void AddOutliers(const QuantizedRows& a, int64_t rows, int64_t begin,
                    int64_t end, float* y) const {
     if (outliers_.empty()) return;
-    for (int64_t block = begin; block < end; ++block) {
-      const PotOutlierBlock outliers = outliers_.Block(block);
-      for (int64_t row = 0; row < rows; row += kOutlierTileRows) {
-        const int64_t count = std::min<int64_t>(kOutlierTileRows, rows - row);
-        const bool tile = count >= kMinOutlierTileRows;
-        const int8_t* const levels =
-            tile ? a.transposed.data() : a.levels.data();
-        const PotRows chunk = {levels + row * a.stride, a.stride,
-                               a.scales.data() + row, count};
-        float* const out = y + row * outputs() + block * kBlock;
+    for (int64_t row = 0; row < rows; row += kOutlierTileRows) {
+      const int64_t count = std::min<int64_t>(kOutlierTileRows, rows - row);
+      const bool tile = count >= kMinOutlierTileRows;
+      const int8_t* const levels = tile ? a.transposed.data() : a.levels.data();
+      const PotRows chunk = {levels + row * a.stride, a.stride,
+                             a.scales.data() + row, count};
+      constexpr int64_t kSpanBlocks = kOutlierSpan / kBlock;
+      for (int64_t block = begin, next; block < end; block = next) {
+        const int64_t span_end = (block / kSpanBlocks + 1) * kSpanBlocks;
+        next = tile ? block + 1 : std::min(end, span_end);
         (tile ? kernels_->add_outlier_tile : kernels_->add_outliers)(
-            outliers, chunk, out, outputs());
+            outliers_.Blocks(block, next), chunk,
+            y + row * outputs() + block * kBlock, outputs());
       }
     }
   }
@@ -228,8 +232,10 @@ class PotLinear : public Linear {
     const PotTile& tile = *kernels_->tile;
     const int64_t step_bytes = tile.step_bytes(weights_.format());
     int32_t* acc = scratch->acc.data();
+    int32_t* totals = scratch->totals.data();
     float* sums = scratch->sums.data();
     std::fill_n(sums, count * kBlock, 0.0f);
+    if (weights_.power_of_two()) std::fill_n(totals, count * kBlock, 0);
     // Outputs lie far apart: their lines are asked for before the long work.
     for (int r = 0; r < count; ++r) {
       const float* const out = y + (row + r) * outputs() + block * kBlock;
@@ -242,11 +248,32 @@ class PotLinear : public Linear {
                weights_.format(), a.levels.data() + row * a.stride + k,
                a.stride, count, GroupSteps(group),
                fetch_next ? weights_.BlockCodes(block + 1, k) : nullptr, acc);
-      AddScaled(a, row, count, block, group, acc, sums);
+      AddGroup(a, row, count, block, group, acc, totals, sums);
     }
+    AddTotals(a, row, count, block, totals, sums);
     for (int r = 0; r < count; ++r) {
       StoreOutputs(sums + r * kBlock, a.scales[row + r].scale, block, row + r,
                    y);
+    }
+  }
+
+  // What a group's sums add, and what is added when all groups have been.
+  void AddGroup(const QuantizedRows& a, int64_t row, int count, int64_t block,
+                int64_t group, const int32_t* acc, int32_t* totals,
+                float* sums) const {
+    if (!weights_.power_of_two()) {
+      AddScaled(a, row, count, block, group, acc, sums);
+      return;
+    }
+    const int8_t* const factors = weights_.Factors(block, group);
+    for (int r = 0; r < count; ++r) {
+      kernels_->add_multiplied(acc + r * kBlock, factors, totals + r * kBlock);
+    }
+  }
+  void AddTotals(const QuantizedRows& a, int64_t row, int count, int64_t block,
+                 const int32_t* totals, float* sums) const {
+    if (weights_.power_of_two()) {
+      AddScaled(a, row, count, block, 0, totals, sums);
     }
   }
 
@@ -270,6 +297,7 @@ class PotLinear : public Linear {
         weights_.Scales(begin, 0),
         weights_.scale_stride(),
         weights_.LevelSums(begin, 0),
+        weights_.power_of_two() ? weights_.Factors(begin, 0) : nullptr,
         bias_.size() == 0 ? nullptr : bias_.data() + first,
         std::min(outputs(), end * kBlock) - first,
         weights_.padded_cols() / PackedPotMatrix::kStepInputs,
@@ -283,8 +311,10 @@ class PotLinear : public Linear {
   void ForwardBlock(const QuantizedRows& a, int64_t row, int count,
                     int64_t block, float* y) const {
     alignas(64) int32_t acc[kMaxDotRows * kBlock];
+    alignas(64) int32_t totals[kMaxDotRows * kBlock];
     alignas(64) float sums[kMaxDotRows * kBlock];
     std::fill_n(sums, count * kBlock, 0.0f);
+    if (weights_.power_of_two()) std::fill_n(totals, count * kBlock, 0);
     // Asked for now, wanted when the block's codes have gone by.
     for (int64_t n = 0; n < kBlock; n += 16) {
       __builtin_prefetch(weights_.Scales(block, 0) + n);
@@ -295,11 +325,47 @@ class PotLinear : public Linear {
       kernels_->pot_dot(weights_.BlockCodes(block, k), weights_.format(),
                         a.levels.data() + row * a.stride + k, a.stride, count,
                         GroupSteps(group), acc);
-      AddScaled(a, row, count, block, group, acc, sums);
+      AddGroup(a, row, count, block, group, acc, totals, sums);
     }
+    AddTotals(a, row, count, block, totals, sums);
     for (int r = 0; r < count; ++r) {
       StoreOutputs(sums + r * kBlock, a.scales[row + r].scale, block, row + r,
                    y);
+    }
+  }
+
+  // The same for rows whose sums, factors included, may need int64: of formats
+  // of more than 4 bits at most 2^31 * 2^7 * 254 * 2^16 < 2^63.
+  void ForwardLongRows(const QuantizedRows& a, int64_t row, int count,
+                       int64_t block, float* y) const {
+    for (int r = 0; r < count; ++r) {
+      const int8_t* const levels = a.levels.data() + (row + r) * a.stride;
+      int64_t totals[kBlock] = {};
+      for (int64_t group = 0; group < weights_.groups_per_row(); ++group) {
+        const int64_t k = group * weights_.group_size();
+        const int8_t* const factors = weights_.Factors(block, group);
+        int64_t acc[kBlock];
+        if (weights_.wide()) {
+          WidePotDot(weights_.BlockCodes(block, k), weights_.format(),
+                     levels + k, GroupLength(group), acc);
+        } else {
+          alignas(64) int32_t short_acc[kBlock];
+          kernels_->pot_dot(weights_.BlockCodes(block, k), weights_.format(),
+                            levels + k, a.stride, 1, GroupSteps(group),
+                            short_acc);
+          std::copy_n(short_acc, kBlock, acc);
+        }
+        for (int64_t n = 0; n < kBlock; ++n) totals[n] += factors[n] * acc[n];
+      }
+      const float* const scales = weights_.Scales(block, 0);
+      const int64_t* const level_sums = weights_.WideLevelSums(block, 0);
+      float sums[kBlock] = {};
+      for (int64_t n = 0; n < kBlock; ++n) {
+        const int64_t exact =
+            totals[n] - a.scales[row + r].zero_point * level_sums[n];
+        sums[n] += scales[n] * static_cast<float>(exact);
+      }
+      StoreOutputs(sums, a.scales[row + r].scale, block, row + r, y);
     }
   }
 

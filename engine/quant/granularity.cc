@@ -24,19 +24,22 @@ std::string Granularity::ToString() const {
     case Kind::kGroup:
       break;
   }
-  return absl::StrCat("g", group_size);
+  return absl::StrCat("g", group_size, power_of_two ? "p2" : "");
 }
 
 absl::StatusOr<Granularity> Granularity::Parse(absl::string_view text) {
   if (text == "tensor") return Granularity{Kind::kTensor, 0};
   if (text == "row") return Granularity{Kind::kRow, 0};
   for (const int size : {32, 64, 128}) {
-    const Granularity group{Kind::kGroup, size};
-    if (text == group.ToString()) return group;
+    for (const bool power_of_two : {false, true}) {
+      const Granularity group{Kind::kGroup, size, power_of_two};
+      if (text == group.ToString()) return group;
+    }
   }
   return absl::InvalidArgumentError(
       absl::StrCat("unknown granularity ", Quote(text),
-                   "; known are tensor, row, g32, g64, g128"));
+                   "; known are tensor, row, g32, g64, g128, g32p2, "
+                   "g64p2, g128p2"));
 }
 
 }  // namespace pot

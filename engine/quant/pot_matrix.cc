@@ -24,13 +24,22 @@ static_assert((int64_t{1} << 31) * 127 * kMaxMatrixCols < (int64_t{1} << 54));
 
 int64_t ScaleCount(int64_t rows, int64_t cols, Granularity granularity) {
   if (granularity.kind == Granularity::Kind::kTensor) return 1;
+  if (granularity.power_of_two) return rows;
   return rows * granularity.GroupsPerRow(cols);
 }
 
-absl::Status CheckScales(const PotFormat& format,
+// Of what groups multiply the row's scale by.
+const PotFormat& FactorFormat() {
+  static const PotFormat& format = **FindPotFormat("pot4");
+  return format;
+}
+
+absl::Status CheckScales(const PotFormat& format, bool power_of_two,
                          absl::Span<const float> scales) {
-  const float limit =
-      std::numeric_limits<float>::max() / static_cast<float>(format.top());
+  const float top =
+      static_cast<float>(format.top()) *
+      (power_of_two ? static_cast<float>(FactorFormat().top()) : 1);
+  const float limit = std::numeric_limits<float>::max() / top;
   for (size_t i = 0; i < scales.size(); ++i) {
     // Negated, so that a NaN fails too.
     if (!(std::fabs(scales[i]) <= limit)) {
@@ -99,7 +108,7 @@ absl::Status CheckOutliers(const OutlierView& outliers, int64_t rows,
 }
 
 struct OwnedMatrix {
-  std::vector<uint8_t> codes;
+  std::vector<uint8_t> codes, factors;
   std::vector<float> scales;
 };
 
@@ -125,6 +134,10 @@ absl::Status CheckPotMatrixShape(const PotFormat* format, int64_t rows,
                      " are supported"));
   }
   const bool grouped = granularity.kind == Granularity::Kind::kGroup;
+  if (granularity.power_of_two && !grouped) {
+    return absl::InvalidArgumentError(
+        "scales of powers of two are for groups alone");
+  }
   const int size = granularity.group_size;
   if (grouped ? (size != 32 && size != 64 && size != 128) : size != 0) {
     return absl::InvalidArgumentError(
@@ -140,7 +153,8 @@ absl::StatusOr<PotMatrix> PotMatrix::Create(const PotFormat* format,
                                             Granularity granularity,
                                             absl::Span<const uint8_t> codes,
                                             absl::Span<const float> scales,
-                                            std::shared_ptr<const void> owner) {
+                                            std::shared_ptr<const void> owner,
+                                            absl::Span<const uint8_t> factors) {
   POT_RETURN_IF_ERROR(CheckPotMatrixShape(format, rows, cols, granularity));
   // At most 2^24 * 2^16 * 6 bits: no overflow.
   const int64_t code_bytes = rows * CodeBytesPerRow(format->bits, cols);
@@ -155,15 +169,31 @@ absl::StatusOr<PotMatrix> PotMatrix::Create(const PotFormat* format,
         scales.size(), " scales; granularity ", granularity.ToString(), " of ",
         rows, " x ", cols, " needs ", scale_count));
   }
-  POT_RETURN_IF_ERROR(CheckScales(*format, scales));
+  const int64_t groups = granularity.GroupsPerRow(cols);
+  const int64_t factor_bytes =
+      granularity.power_of_two
+          ? rows * CodeBytesPerRow(FactorFormat().bits, groups)
+          : 0;
+  if (factors.size() != static_cast<uint64_t>(factor_bytes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(factors.size(), " bytes of groups' factors; granularity ",
+                     granularity.ToString(), " of ", rows, " x ", cols,
+                     " needs ", factor_bytes));
+  }
+  POT_RETURN_IF_ERROR(CheckScales(*format, granularity.power_of_two, scales));
   POT_RETURN_IF_ERROR(CheckPadding(format->bits, rows, cols, codes));
+  if (granularity.power_of_two) {
+    POT_RETURN_IF_ERROR(
+        CheckPadding(FactorFormat().bits, rows, groups, factors));
+  }
 
   PotMatrix matrix;
   matrix.format_ = format;
   matrix.rows_ = rows;
   matrix.cols_ = cols;
   matrix.granularity_ = granularity;
-  matrix.groups_per_row_ = granularity.GroupsPerRow(cols);
+  matrix.groups_per_row_ = groups;
+  matrix.factors_ = factors;
   matrix.codes_ = codes;
   matrix.scales_ = scales;
   matrix.owner_ = std::move(owner);
@@ -174,7 +204,8 @@ absl::StatusOr<PotMatrix> PotMatrix::FromCodes(const PotFormat* format,
                                                int64_t rows, int64_t cols,
                                                Granularity granularity,
                                                absl::Span<const PotCode> codes,
-                                               std::vector<float> scales) {
+                                               std::vector<float> scales,
+                                               std::vector<uint8_t> factors) {
   POT_RETURN_IF_ERROR(CheckPotMatrixShape(format, rows, cols, granularity));
   if (codes.size() != static_cast<uint64_t>(rows * cols)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -194,14 +225,16 @@ absl::StatusOr<PotMatrix> PotMatrix::FromCodes(const PotFormat* format,
   auto owned = std::make_shared<OwnedMatrix>();
   owned->codes.resize(static_cast<size_t>(rows * stride));
   owned->scales = std::move(scales);
+  owned->factors = std::move(factors);
   for (int64_t row = 0; row < rows; ++row) {
     PackCodes(format->bits, codes.data() + row * cols, cols,
               owned->codes.data() + row * stride);
   }
   const absl::Span<const uint8_t> code_view = owned->codes;
   const absl::Span<const float> scale_view = owned->scales;
+  const absl::Span<const uint8_t> factor_view = owned->factors;
   return Create(format, rows, cols, granularity, code_view, scale_view,
-                std::move(owned));
+                std::move(owned), factor_view);
 }
 
 absl::StatusOr<PotMatrix> PotMatrix::WithOutliers(
@@ -215,7 +248,17 @@ absl::StatusOr<PotMatrix> PotMatrix::WithOutliers(
 
 float PotMatrix::Scale(int64_t row, int64_t group) const {
   if (granularity_.kind == Granularity::Kind::kTensor) return scales_[0];
+  if (granularity_.power_of_two) {
+    return scales_[row] * static_cast<float>(Factor(row, group));
+  }
   return scales_[row * groups_per_row_ + group];
+}
+
+int32_t PotMatrix::Factor(int64_t row, int64_t group) const {
+  if (!granularity_.power_of_two) return 1;
+  const uint8_t pair =
+      factors_[row * CodeBytesPerRow(4, groups_per_row_) + group / 2];
+  return FactorFormat().levels[group % 2 == 0 ? pair & 15 : pair >> 4];
 }
 
 void PotMatrix::UnpackRow(int64_t row, absl::Span<PotCode> codes) const {

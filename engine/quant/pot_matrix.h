@@ -52,22 +52,25 @@ class PotMatrix {
   // `codes`: rows * CodeBytesPerRow(bits, cols) bytes, each row a
   // little-endian bit stream: code k occupies bits [k*bits, (k+1)*bits), bit i
   // being bit i%8 of byte i/8; the padding of the last byte is zero.
-  // `scales`: [rows][GroupsPerRow], or a single one for kTensor; finite, also
-  // times the format's top level.
+  // `scales`: [rows][GroupsPerRow], a single one for kTensor, or [rows] where
+  // groups have powers of two; finite, also times the format's top level, and
+  // then 2^7. `factors`: those powers, as rows * CodeBytesPerRow(4, groups)
+  // bytes of pot4 codes, laid out like `codes`; else empty.
   // Neither is copied: `owner` keeps both alive (it may be null when the caller
   // does). INVALID_ARGUMENT on any mismatch, or shapes outside the limits.
-  static absl::StatusOr<PotMatrix> Create(const PotFormat* format, int64_t rows,
-                                          int64_t cols, Granularity granularity,
-                                          absl::Span<const uint8_t> codes,
-                                          absl::Span<const float> scales,
-                                          std::shared_ptr<const void> owner);
+  static absl::StatusOr<PotMatrix> Create(
+      const PotFormat* format, int64_t rows, int64_t cols,
+      Granularity granularity, absl::Span<const uint8_t> codes,
+      absl::Span<const float> scales, std::shared_ptr<const void> owner,
+      absl::Span<const uint8_t> factors = {});
 
   // The same from one code per byte, packed and owned by the result.
   static absl::StatusOr<PotMatrix> FromCodes(const PotFormat* format,
                                              int64_t rows, int64_t cols,
                                              Granularity granularity,
                                              absl::Span<const PotCode> codes,
-                                             std::vector<float> scales);
+                                             std::vector<float> scales,
+                                             std::vector<uint8_t> factors = {});
 
   // This matrix with `outliers` instead of its own. They are not copied:
   // `owner` keeps them alive (null: the caller does). INVALID_ARGUMENT where
@@ -88,9 +91,18 @@ class PotMatrix {
   int64_t groups_per_row() const { return groups_per_row_; }
   absl::Span<const uint8_t> packed_codes() const { return codes_; }
   absl::Span<const float> scales() const { return scales_; }
+  absl::Span<const uint8_t> packed_factors() const { return factors_; }
+  // Of scales and factors.
+  int64_t scale_bytes() const {
+    return static_cast<int64_t>(scales_.size() * sizeof(float) +
+                                factors_.size());
+  }
 
   const OutlierView& outliers() const { return outliers_; }
 
+  // What a group's scale is of that of its row: 1 but for powers of two, which
+  // are in [-128, 64].
+  int32_t Factor(int64_t row, int64_t group) const;
   float Scale(int64_t row, int64_t group) const;
 
   // codes[cols] and weights[cols] of one row. A weight is scale * level, plus
@@ -108,6 +120,7 @@ class PotMatrix {
   int64_t groups_per_row_ = 0;
   absl::Span<const uint8_t> codes_;
   absl::Span<const float> scales_;
+  absl::Span<const uint8_t> factors_;
   std::shared_ptr<const void> owner_;
   OutlierView outliers_;
   std::shared_ptr<const void> outlier_owner_;

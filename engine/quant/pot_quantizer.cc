@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/code_packing.h"
 #include "engine/quant/level_book.h"
 #include "engine/quant/outliers.h"
 #include "engine/quant/paper_rounding.h"
@@ -75,6 +76,12 @@ constexpr struct {
     {QuantizeMode::kPotPtqStart, "potptq-start"},
 };
 
+// Of a group's scale, by its code.
+int32_t Factor(PotCode code) {
+  static const PotFormat& format = **FindPotFormat("pot4");
+  return format.levels[code];
+}
+
 absl::Status CheckWeights(absl::Span<const float> weights, int64_t cols) {
   for (size_t i = 0; i < weights.size(); ++i) {
     // Negated, so that a NaN fails too.
@@ -126,6 +133,12 @@ absl::Status CheckQuantizeOptions(const QuantizeOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("paper eps ", options.paper_eps, "; it must be in [0, ",
                      kMaxWeight, "]"));
+  }
+  if (options.granularity.power_of_two &&
+      options.mode != QuantizeMode::kNearest) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "granularity ", options.granularity.ToString(),
+        " is for the quantizer nearest, not ", QuantizeModeName(options.mode)));
   }
   return CheckOutlierShare(options.outliers);
 }
@@ -191,17 +204,38 @@ absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
   const int64_t groups = options.granularity.GroupsPerRow(cols);
   const bool one_scale = options.granularity.kind == Granularity::Kind::kTensor;
   std::vector<PotCode> codes(weights.size());
-  std::vector<float> scales(static_cast<size_t>(one_scale ? 1 : rows * groups));
+  const bool power_of_two = options.granularity.power_of_two;
+  std::vector<float> scales(static_cast<size_t>(one_scale ? 1
+                                                : power_of_two
+                                                    ? rows
+                                                    : rows * groups));
+  const int64_t factor_bytes =
+      power_of_two ? PotMatrix::CodeBytesPerRow(4, groups) : 0;
+  std::vector<uint8_t> factors(static_cast<size_t>(rows * factor_bytes));
   if (one_scale) scales[0] = ChooseScale(weights, options, pool);
 
   const auto quantize_rows = [&](size_t begin, size_t end) {
+    std::vector<PotCode> row_factors(power_of_two ? groups : 0);
     for (int64_t row = begin; row < static_cast<int64_t>(end); ++row) {
+      if (power_of_two) {
+        scales[row] =
+            SearchRowScale(weights.subspan(row * cols, cols), group_size,
+                           *options.format, absl::MakeSpan(row_factors));
+        PackCodes(4, row_factors.data(), groups,
+                  factors.data() + row * factor_bytes);
+      }
       for (int64_t g = 0; g < groups; ++g) {
         const size_t first = row * cols + g * group_size;
         const size_t n = std::min(group_size, cols - g * group_size);
         const absl::Span<const float> group = weights.subspan(first, n);
-        float& scale = scales[one_scale ? 0 : row * groups + g];
-        if (!one_scale) scale = ChooseScale(group, options);
+        float scale;
+        if (power_of_two) {
+          scale = scales[row] * static_cast<float>(Factor(row_factors[g]));
+        } else {
+          if (!one_scale)
+            scales[row * groups + g] = ChooseScale(group, options);
+          scale = scales[one_scale ? 0 : row * groups + g];
+        }
         QuantizeGroup(group, scale, options,
                       absl::MakeSpan(codes).subspan(first, n));
       }
@@ -215,7 +249,7 @@ absl::StatusOr<PotMatrix> QuantizePot(absl::Span<const float> weights,
     quantize_rows(0, rows);
   }
   return PotMatrix::FromCodes(options.format, rows, cols, options.granularity,
-                              codes, std::move(scales));
+                              codes, std::move(scales), std::move(factors));
 }
 
 double NormalizedSquaredError(absl::Span<const float> weights,

@@ -77,9 +77,11 @@ double SquaredError(const float* x, const float* level, const float* limit,
 
 class SliceSearch {
  public:
-  SliceSearch(const PotFormat& format, float max_magnitude, RoundIn round)
+  // `ratios`, at most kPotPtqSteps, are candidates over max_magnitude / top.
+  SliceSearch(const PotFormat& format, float max_magnitude, RoundIn round,
+              absl::Span<const double> ratios)
       : book_(*FindLevelBook(&format, round)),
-        ratios_(RatiosOf(round)),
+        ratios_(ratios),
         num_signs_(format.lopsided ? 2 : 1),
         max_magnitude_(max_magnitude) {
     for (int j = 0; j + 1 < book_.count; ++j) {
@@ -131,8 +133,8 @@ class SliceSearch {
 
 float SearchScale(absl::Span<const float> group, float max_magnitude,
                   const PotFormat& format, RoundIn round, ThreadPool* pool) {
-  const SliceSearch search(format, max_magnitude, round);
   const absl::Span<const double> ratios = RatiosOf(round);
+  const SliceSearch search(format, max_magnitude, round, ratios);
   Errors total{};
   if (group.size() <= kSlice) {
     search.Add(group, total);
@@ -171,6 +173,128 @@ float SearchScale(absl::Span<const float> group, float max_magnitude,
   const double floor = std::numeric_limits<float>::min();
   return static_cast<float>(
       std::copysign(std::max(std::fabs(scale), floor), scale));
+}
+
+namespace {
+
+// Steps of 2^(1/10), 7 % apart as kRatios are.
+constexpr int kOctaveSteps = 10;
+constexpr double kOctave[kOctaveSteps] = {1.0,
+                                          1.0717734625362931,
+                                          1.1486983549970351,
+                                          1.2311444133449163,
+                                          1.3195079107728942,
+                                          1.4142135623730951,
+                                          1.515716566510398,
+                                          1.624504792712471,
+                                          1.7411011265922482,
+                                          1.8660659830736148};
+// From 0.04 to 2.7: log2(67.5) octaves.
+constexpr int kGroupSteps = 61;
+// Of a row's scale to a group's: 2^0 to 2^6, and -2^7.
+constexpr int kFactorOctaves = 8;
+
+double ScaleAt(int step) {
+  const int octave =
+      (step >= 0 ? step : step - (kOctaveSteps - 1)) / kOctaveSteps;
+  return std::ldexp(kOctave[step - octave * kOctaveSteps], octave);
+}
+
+// The first step whose scale is at least `scale` > 0.
+int StepFrom(double scale) {
+  int exponent = 0;
+  const double mantissa = 2 * std::frexp(scale, &exponent);
+  const auto* const at =
+      std::lower_bound(std::begin(kOctave), std::end(kOctave), mantissa);
+  return (exponent - 1) * kOctaveSteps +
+         static_cast<int>(at - std::begin(kOctave));
+}
+
+// The errors of a group under the scales of its steps.
+class GroupErrors {
+ public:
+  GroupErrors(absl::Span<const float> group, const PotFormat& format)
+      : num_signs_(format.lopsided ? 2 : 1) {
+    float max = 0;
+    for (const float w : group) {
+      max = std::max(max, std::fabs(w));
+      zero_error_ += double{w} * w;
+    }
+    if (max == 0) return;
+    const double unit = double{max} / static_cast<double>(format.top());
+    first_ = StepFrom(kRatios[0] * unit);
+    std::array<double, kGroupSteps> ratios;
+    for (int t = 0; t < kGroupSteps; ++t) {
+      ratios[t] = ScaleAt(first_ + t) / unit;
+    }
+    SliceSearch(format, max, RoundIn::kValue, ratios).Add(group, errors_);
+    for (auto& errors : errors_) {
+      for (double& error : errors) error *= unit * unit;
+    }
+  }
+
+  bool zero() const { return zero_error_ == 0; }
+  int first() const { return first_; }
+
+  // The least error under ScaleAt(step) times a factor, and that factor's code.
+  double Best(int step, PotCode* code) const {
+    double best = zero_error_;
+    *code = 0;
+    for (int octave = 0; octave < kFactorOctaves; ++octave) {
+      const int t = step + octave * kOctaveSteps - first_;
+      if (t < 0 || t >= kGroupSteps) continue;
+      const bool last = octave + 1 == kFactorOctaves;
+      const double positive = errors_[0][t];
+      const double negative = errors_[num_signs_ - 1][t];
+      if (!last && positive < best) {
+        best = positive;
+        *code = static_cast<PotCode>(octave + 1);
+      }
+      if (negative < best) {
+        best = negative;
+        *code = static_cast<PotCode>(last ? 8 : 8 + octave + 1);
+      }
+    }
+    return best;
+  }
+
+ private:
+  int num_signs_;
+  int first_ = 0;
+  double zero_error_ = 0;
+  Errors errors_{};
+};
+
+}  // namespace
+
+float SearchRowScale(absl::Span<const float> row, int64_t group_size,
+                     const PotFormat& format, absl::Span<PotCode> factors) {
+  std::vector<GroupErrors> groups;
+  groups.reserve(factors.size());
+  int low = std::numeric_limits<int>::max();
+  int high = std::numeric_limits<int>::min();
+  for (size_t g = 0; g < factors.size(); ++g) {
+    groups.emplace_back(row.subspan(g * group_size, group_size), format);
+    if (groups[g].zero()) continue;
+    low = std::min(low, groups[g].first());
+    high = std::max(high, groups[g].first() + kGroupSteps);
+  }
+  std::fill(factors.begin(), factors.end(), PotCode{0});
+  double best_error = std::numeric_limits<double>::infinity();
+  double scale = 0;
+  std::vector<PotCode> codes(factors.size());
+  // A row's scale below all of its groups' does no better than twice that.
+  for (int step = low; step < high; ++step) {
+    double error = 0;
+    for (size_t g = 0; g < groups.size(); ++g) {
+      error += groups[g].Best(step, &codes[g]);
+    }
+    if (error >= best_error) continue;
+    best_error = error;
+    scale = std::max(ScaleAt(step), double{std::numeric_limits<float>::min()});
+    std::copy(codes.begin(), codes.end(), factors.begin());
+  }
+  return static_cast<float>(scale);
 }
 
 }  // namespace pot

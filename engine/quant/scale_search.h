@@ -2,6 +2,8 @@
 #ifndef POT_ENGINE_QUANT_SCALE_SEARCH_H_
 #define POT_ENGINE_QUANT_SCALE_SEARCH_H_
 
+#include <cstdint>
+
 #include "absl/types/span.h"
 #include "engine/base/thread_pool.h"
 #include "engine/quant/level_book.h"
@@ -16,6 +18,13 @@ namespace pot {
 // which may be null.
 float SearchScale(absl::Span<const float> group, float max_magnitude,
                   const PotFormat& format, RoundIn round, ThreadPool* pool);
+
+// The best scale of a row whose groups of `group_size` weights have powers of
+// two, and those powers' pot4 codes, factors[groups]. Searched: all scales of
+// ten steps to an octave that lie, for some group, within SearchScale's range,
+// and all powers of each group. 0 and codes 0 for a row of zeros.
+float SearchRowScale(absl::Span<const float> row, int64_t group_size,
+                     const PotFormat& format, absl::Span<PotCode> factors);
 
 }  // namespace pot
 

@@ -24,12 +24,15 @@ struct BenchModel {
   std::string name;
   std::string shape;  // of NamedGpt2Config
   bool quantized = true;
+  double outliers = 0;
 };
 
-absl::Status QuantizePerRow(const std::string& from, const std::string& to) {
+absl::Status QuantizePerRow(const std::string& from, const std::string& to,
+                            double outliers) {
   QuantizeModelOptions options;
   POT_ASSIGN_OR_RETURN(options.layers.format, FindPotFormat("pot4"));
   options.layers.granularity = {Granularity::Kind::kRow, 0};
+  options.layers.outliers = outliers;
   options.embedding = options.layers;
   ThreadPool pool(static_cast<int>(std::thread::hardware_concurrency()));
   return QuantizeModel(from, to, options, &pool, NoProgress).status();
@@ -57,7 +60,8 @@ absl::Status MakeModels(const std::string& work,
         WriteRandomModel(config, 1, float_directory, NoProgress));
     POT_ASSIGN_OR_RETURN(StagedVersion staged, store->Stage(model.name));
     POT_RETURN_IF_ERROR(
-        model.quantized ? QuantizePerRow(float_directory, staged.directory())
+        model.quantized ? QuantizePerRow(float_directory, staged.directory(),
+                                         model.outliers)
                         : CopyFloatModel(float_directory, staged.directory()));
     fs::remove_all(float_directory, error);
     POT_RETURN_IF_ERROR(
@@ -70,6 +74,9 @@ absl::Status MakeModels(const std::string& work,
 
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name) {
+  if (name == "gpt2-outliers") {
+    return MakeModels(options.work, {{name, "gpt2", true, 0.001}});
+  }
   return MakeModels(options.work, {{name, name}});
 }
 

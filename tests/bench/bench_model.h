@@ -20,7 +20,8 @@ struct BenchOptions {
 };
 
 // Makes `work`/models/NAME/1 unless it is there: "gpt2", the 124M shape, or
-// "nano", that of shakespeare-char; pot4 per row.
+// "nano", that of shakespeare-char; pot4 per row. "gpt2-outliers": "gpt2" with
+// 0.1 % of outliers in every matrix.
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name);
 

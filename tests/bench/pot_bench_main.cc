@@ -27,7 +27,8 @@ constexpr Section kSections[] = {
     {"context", MeasureContext}, {"prefill512", MeasurePrefill},
     {"batch", MeasureBatch},     {"small", MeasureSmall},
     {"server", MeasureServer},   {"train", MeasureTrain},
-    {"jobs", MeasureJobs},
+    {"jobs", MeasureJobs},       {"outliers", MeasureOutliers},
+    {"dequant", MeasureDequantization},
 };
 
 std::string SectionNames() {

@@ -30,6 +30,10 @@ SectionFunction MeasureServer;
 SectionFunction MeasureTrain;
 // A stream while a worker on the same machine trains, against one alone.
 SectionFunction MeasureJobs;
+// 0.1 % of outliers against none.
+SectionFunction MeasureOutliers;
+// Codes to floats: PoT and a look-up against uniform int4.
+SectionFunction MeasureDequantization;
 
 }  // namespace pot
 

@@ -211,6 +211,11 @@ absl::StatusOr<PotMatrix> QuantizeGptq(absl::Span<const float> weights,
                                        const GptqFactor& factor,
                                        Products<float>* products,
                                        int refinement_passes) {
+  if (options.granularity.power_of_two) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gptq has no granularity ",
+                     options.granularity.ToString(), "; rtn has"));
+  }
   std::vector<float> others(weights.begin(), weights.end());
   POT_ASSIGN_OR_RETURN(ExactWeights exact,
                        TakeOutliers(options.outliers, absl::MakeSpan(others)));

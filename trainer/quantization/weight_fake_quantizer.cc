@@ -37,6 +37,10 @@ absl::StatusOr<WeightFakeQuantizer> WeightFakeQuantizer::Create(
     LogScales log_scales) {
   const QuantizeOptions& quantize = options.quantize;
   POT_RETURN_IF_ERROR(CheckQuantizeOptions(quantize));
+  if (quantize.granularity.power_of_two || quantize.outliers > 0) {
+    return absl::InvalidArgumentError(
+        "training knows no outliers and no powers of two as scales of groups");
+  }
   POT_RETURN_IF_ERROR(
       CheckPotMatrixShape(quantize.format, rows, cols, quantize.granularity));
   if (options.search_interval < 1) {

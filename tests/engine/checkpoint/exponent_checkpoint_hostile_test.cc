@@ -63,7 +63,7 @@ struct Parts {
     std::vector<std::pair<std::string, TensorView>> views;
     for (const char* name :
          {"w.scales", "b", "extra", "w.outlier_scale", "w.outlier_positions",
-          "w.outlier_values", "w.codes"}) {
+          "w.outlier_values", "w.codes", "w.factors"}) {
       const auto found = tensors.find(name);
       if (found == tensors.end()) continue;
       views.emplace_back(name,
@@ -106,6 +106,22 @@ std::vector<BadCheckpoint> BadCheckpoints() {
       parts->tensors["w.scales"].bytes.replace(0, 4, FloatBytes(first));
     };
   };
+  // Groups of 32 with powers of two, one group a row.
+  const auto factors = [](const std::string& bytes, const char* version) {
+    return [=](Parts* parts) {
+      parts->metadata["format_version"] = version;
+      // 65 columns would be three groups.
+      const bool wide = bytes == "12";
+      parts->metadata["pot.w"] =
+          Parts::Describe("pot4", "g32p2", "32", "2", wide ? "65" : "3");
+      if (wide) {
+        parts->tensors["w.codes"] = {
+            TensorType::kU8, {2, 33}, std::string(66, '\0')};
+      }
+      if (bytes.empty()) return;
+      parts->tensors["w.factors"] = {TensorType::kU8, {2, 1}, bytes};
+    };
+  };
   // Two outliers of "w", one in each row, spoilt by `spoil`.
   const auto outliers = [](std::function<void(Parts*)> spoil) {
     return [=](Parts* parts) {
@@ -129,6 +145,18 @@ std::vector<BadCheckpoint> BadCheckpoints() {
     return outliers([=](Parts* parts) { parts->tensors.erase(name); });
   };
   return {
+      {"powers of two in version 1", describe("pot4", "g32p2", "32"),
+       "matrix \"w\" has granularity g32p2, which format version 1 does not"},
+      {"no factors", factors("", "2"), "tensor \"w.factors\" is missing"},
+      {"factors of too many groups", factors("12", "2"),
+       "\"w.factors\" is U8 [2, 1], its description needs"},
+      {"padding of factors is not zero", factors("\1\x11", "2"),
+       "matrix \"w\": padding bits after the codes of row 1 are not zero"},
+      {"factors without their granularity",
+       [](Parts* parts) {
+         parts->tensors["w.factors"] = {TensorType::kU8, {2, 1}, "\1\2"};
+       },
+       "tensor \"w.factors\" is U8, but belongs to no matrix"},
       {"outliers in version 1",
        outliers([](Parts* parts) { parts->metadata["format_version"] = "1"; }),
        "matrix \"w\" has outliers, which format version 1 does not know"},

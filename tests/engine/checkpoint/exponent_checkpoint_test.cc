@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "engine/base/half.h"
+#include "engine/quant/pot_quantizer.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
 
 namespace pot {
@@ -152,6 +153,22 @@ TEST(ExponentCheckpoint, TheVersionIsTheOldestThatKnowsTheContent) {
   writer->AddMatrix("w", storage.AddTo(matrix));
   POT_ASSERT_OK(writer->Write(directory / "with", {}));
   EXPECT_EQ(VersionOf(directory / "with"), "2");
+
+  QuantizeOptions options;
+  options.format = FindPotFormat("pot3").value();
+  options.granularity = Granularity::Parse("g64p2").value();
+  const std::vector<float> weights = {1, 2, 3, 4, 5, 6};
+  const PotMatrix powers = QuantizePot(weights, 3, 2, options).value();
+  writer = ExponentCheckpointWriter::Create();
+  writer->AddMatrix("p", powers);
+  POT_ASSERT_OK(writer->Write(directory / "powers", {}));
+  EXPECT_EQ(VersionOf(directory / "powers"), "2");
+  const auto checkpoint = ExponentCheckpoint::Open(directory / "powers");
+  POT_ASSERT_OK(checkpoint);
+  const PotMatrix found = (*checkpoint)->Matrix("p", 3, 2).value();
+  ExpectSame(found, powers);
+  EXPECT_EQ(found.packed_factors(), powers.packed_factors());
+  EXPECT_THAT((*checkpoint)->float_names(), testing::IsEmpty());
 }
 
 TEST(ExponentCheckpoint, TheBytesDependOnTheContentAlone) {

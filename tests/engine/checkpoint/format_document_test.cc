@@ -1,5 +1,6 @@
 // Holds README.md of engine/checkpoint to what the program does: its worked
 // example, and its Python snippet.
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <regex>
@@ -149,6 +150,16 @@ TEST_F(PythonSnippet, DecodesEveryFormatToTheSameFloats) {
   }
   const std::vector<uint32_t> positions = {0, 130, 131, 400, 654};
   const std::vector<int16_t> values = {5, -32768, 32767, 1, -1};
+  std::vector<float> weights(5 * 131);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = std::sin(static_cast<float>(i * i)) *
+                 static_cast<float>(1 + i % 131 / 32 * 3);
+  }
+  QuantizeOptions powers;
+  powers.format = FindPotFormat("twohot4").value();
+  powers.granularity = Granularity::Parse("g32p2").value();
+  matrices.emplace("powers", QuantizePot(weights, 5, 131, powers).value());
+  writer->AddMatrix("powers", matrices.at("powers"));
   matrices.emplace("sparse",
                    matrices.at("h.0.pot4")
                        .WithOutliers({0.007f, positions, values}, nullptr)

@@ -165,7 +165,7 @@ TEST_P(RequestDeterminismTest, LogitsDependOnTheRequestAlone) {
 
 TEST(OutlierDeterminismTest, LogitsDependOnTheRequestAlone) {
   QuantizeModelOptions options =
-      MakeModelOptions("twohot4", "g64", QuantizeMode::kNearest);
+      MakeModelOptions("twohot4", "g32p2", QuantizeMode::kNearest);
   options.layers.outliers = options.embedding.outliers = 0.005;
   const TempDirectory directory;
   MustQuantize(DeployedFile("models/shakespeare-char/1"), directory.path(),

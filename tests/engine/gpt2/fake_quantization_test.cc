@@ -112,7 +112,7 @@ TEST(EngineArithmeticTest, PerplexityIsThatOfFakeQuantization) {
   ASSERT_GE(tokens.size(), 2000u);
   ThreadPool pool(2);
   for (const char* format : {"pot4", "pot4-strict", "twohot4", "pot3"}) {
-    for (const char* granularity : {"row", "g64"}) {
+    for (const char* granularity : {"row", "g64", "g64p2"}) {
       QuantizeModelOptions options =
           MakeModelOptions(format, granularity, QuantizeMode::kNearest);
       options.layers.outliers = options.embedding.outliers = 0.001;

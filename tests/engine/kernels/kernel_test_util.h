@@ -59,13 +59,24 @@ inline PotMatrix RandomMatrix(const PotFormat& format, int64_t rows,
   for (PotCode& code : codes) {
     code = static_cast<PotCode>(random() % format.num_codes());
   }
-  const int64_t num_scales = granularity.kind == Granularity::Kind::kTensor
-                                 ? 1
-                                 : rows * granularity.GroupsPerRow(cols);
+  const int64_t groups = granularity.GroupsPerRow(cols);
+  const int64_t num_scales = granularity.kind == Granularity::Kind::kTensor ? 1
+                             : granularity.power_of_two ? rows
+                                                        : rows * groups;
+  std::vector<uint8_t> factors;
+  if (granularity.power_of_two) {
+    factors.resize(rows * PotMatrix::CodeBytesPerRow(4, groups));
+    const int64_t row_bytes = PotMatrix::CodeBytesPerRow(4, groups);
+    for (size_t i = 0; i < factors.size(); ++i) {
+      // The padding of a row's last byte is zero.
+      const bool half = groups % 2 != 0 && i % row_bytes == row_bytes - 1;
+      factors[i] = static_cast<uint8_t>(random() & (half ? 0x0f : 0xff));
+    }
+  }
   std::vector<float> scales = RandomFloats(num_scales, 0.005f, 0.02f, seed + 1);
   for (size_t i = 0; i < scales.size(); i += 3) scales[i] = -scales[i];
   return PotMatrix::FromCodes(&format, rows, cols, granularity, codes,
-                              std::move(scales))
+                              std::move(scales), std::move(factors))
       .value();
 }
 

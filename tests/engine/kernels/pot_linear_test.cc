@@ -8,6 +8,7 @@
 
 #include "engine/base/thread_pool.h"
 #include "engine/kernels/linear.h"
+#include "engine/kernels/packed_pot_matrix.h"
 #include "gtest/gtest.h"
 #include "tests/engine/kernels/kernel_test_util.h"
 
@@ -174,6 +175,63 @@ std::vector<float> AddOutliersByDefinition(const PotMatrix& matrix,
   return y;
 }
 
+// One float of a row after exact integers: the definition, literally. Rows that
+// fit int32 and rows that do not.
+TEST_P(PotLinearTest, PowersOfTwoKeepARowInIntegers) {
+  constexpr int64_t kRows = 49;
+  ThreadPool three(3);
+  uint32_t seed = 80;
+  for (const char* name : {"pot4", "pot4-strict", "twohot4", "pot3", "pot6"}) {
+    // Random codes of pot4-strict and random factors are 32 and 24 on average:
+    // 16 400 of them, under activations of 254, exceed int32.
+    for (const auto& [outputs, inputs] :
+         {std::pair<int64_t, int64_t>{70, 70}, {65, 16400}}) {
+      const PotFormat& format = *FindPotFormat(name).value();
+      const PotMatrix matrix =
+          RandomMatrix(format, outputs, inputs,
+                       {Granularity::Kind::kGroup, 32, true}, ++seed);
+      const PackedPotMatrix packed(matrix);
+      if (inputs == 70 && format.bits <= 4) {
+        EXPECT_TRUE(packed.fits_int32()) << name;
+      }
+      if (inputs == 16400 && format.name == "pot4-strict") {
+        EXPECT_FALSE(packed.fits_int32());
+      }
+      const std::vector<float> bias = RandomFloats(outputs, -1.0f, 1.0f, seed);
+      const auto linear =
+          MakePotLinear(matrix, bias, ActivationMode::kAffine, &table())
+              .value();
+      const std::vector<float> x =
+          RandomFloats(kRows * inputs, -1.0f, 2.5f, seed);
+      const std::vector<float> y = Forward(*linear, x, kRows, &three);
+      for (const int64_t rows : {1, 3, 5, 8, 17}) {
+        ASSERT_EQ(BitsOf(Forward(*linear, x, rows, nullptr)),
+                  BitsOf({y.begin(), y.begin() + rows * outputs}))
+            << name << " " << rows << " rows";
+      }
+      std::vector<PotCode> codes(inputs);
+      std::vector<int8_t> a(inputs);
+      for (int64_t n = 0; n < outputs; n += 7) {
+        matrix.UnpackRow(n, absl::MakeSpan(codes));
+        for (int64_t row = 0; row < kRows; row += 10) {
+          const ActivationScale scale =
+              QuantizeActivation(x.data() + row * inputs, inputs,
+                                 ActivationMode::kAffine, a.data());
+          int64_t sum = 0;
+          for (int64_t k = 0; k < inputs; ++k) {
+            sum += int64_t{matrix.Factor(n, k / 32)} * format.levels[codes[k]] *
+                   (a[k] - scale.zero_point);
+          }
+          const float expected =
+              matrix.scales()[n] * static_cast<float>(sum) * scale.scale +
+              bias[n];
+          ASSERT_EQ(y[row * outputs + n], expected) << name << " at " << n;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(PotLinearTest, OutliersAreAddedByTheirDefinition) {
   constexpr int64_t kRows = 67;
   ThreadPool one(1), three(3);
@@ -282,10 +340,13 @@ TEST(PotLinear, FloatActivationsUseTheDequantizedWeights) {
 }
 
 TEST(PotLinear, WeightRowsAreThoseOfTheMatrix) {
+  bool power_of_two = false;
   for (const PotFormat& format : AllPotFormats()) {
+    power_of_two = !power_of_two;
     const PotMatrix matrix = WithRandomOutliers(
-        RandomMatrix(format, 70, 45, {Granularity::Kind::kGroup, 32}, 13), 60,
-        14);
+        RandomMatrix(format, 70, 45,
+                     {Granularity::Kind::kGroup, 32, power_of_two}, 13),
+        60, 14);
     const auto linear =
         MakePotLinear(matrix, {}, ActivationMode::kAffine, AllKernelTables()[0])
             .value();

@@ -1,6 +1,7 @@
 // Squared error of every format on genuine GPT-2 weights: c_attn and c_proj of
 // layers 0, 5 and 11, every 4th output. The expected figures come from an
 // independent NumPy search over the same 64 scales.
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -74,6 +75,22 @@ constexpr Expected kExpected[] = {
     {"int3", .0897, .0476, .0396, .0344, .0286},
 };
 
+double ErrorOf(const std::vector<std::vector<float>>& matrices,
+               const QuantizeOptions& options, ThreadPool* pool) {
+  double error = 0.0, power = 0.0;
+  for (const std::vector<float>& weights : matrices) {
+    const int64_t rows = weights.size() / kInputs;
+    const auto result = QuantizePot(weights, rows, kInputs, options, pool);
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) return NAN;
+    double matrix_power = 0.0;
+    for (const float w : weights) matrix_power += double{w} * w;
+    error += matrix_power * NormalizedSquaredError(weights, *result);
+    power += matrix_power;
+  }
+  return error / power;
+}
+
 TEST(Gpt2WeightsTest, NearestReachesTheReferenceErrors) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "NOT TESTED under sanitizers: 40 full searches take minutes "
@@ -100,23 +117,37 @@ TEST(Gpt2WeightsTest, NearestReachesTheReferenceErrors) {
       QuantizeOptions options;
       options.format = *FindPotFormat(expected.format);
       options.granularity = *Granularity::Parse(grain);
-      double error = 0.0, power = 0.0;
-      for (const std::vector<float>& weights : matrices) {
-        const int64_t rows = weights.size() / kInputs;
-        const auto result = QuantizePot(weights, rows, kInputs, options, &pool);
-        ASSERT_TRUE(result.ok()) << result.status();
-        double matrix_power = 0.0;
-        for (const float w : weights) matrix_power += double{w} * w;
-        error += matrix_power * NormalizedSquaredError(weights, *result);
-        power += matrix_power;
-      }
-      std::printf(" %8.4f", error / power);
+      const double error = ErrorOf(matrices, options, &pool);
+      std::printf(" %8.4f", error);
       // The figures have four decimals; the other half unit is for scales that
       // are equally good to the float32 sums of the search.
-      EXPECT_NEAR(error / power, figure, 1e-4)
-          << expected.format << " " << grain;
+      EXPECT_NEAR(error, figure, 1e-4) << expected.format << " " << grain;
     }
     std::printf("\n");
+  }
+
+  std::printf("%-12s %8s %8s %8s %8s\n", "format", "row 0.1%", "row 0.5%",
+              "g64p2", "g32p2");
+  for (const char* format : {"pot4", "pot3", "twohot4"}) {
+    const auto error_of = [&](const char* grain, double outliers) {
+      QuantizeOptions options;
+      options.format = *FindPotFormat(format);
+      options.granularity = *Granularity::Parse(grain);
+      options.outliers = outliers;
+      return ErrorOf(matrices, options, &pool);
+    };
+    const double row = error_of("row", 0), sparse = error_of("row", 0.001),
+                 sparser = error_of("row", 0.005), g64p2 = error_of("g64p2", 0),
+                 g32p2 = error_of("g32p2", 0);
+    std::printf("%-12s %8.4f %8.4f %8.4f %8.4f\n", format, sparse, sparser,
+                g64p2, g32p2);
+    EXPECT_LT(sparse, row) << format;
+    EXPECT_LT(sparser, sparse) << format;
+    // pot4 gains nothing: its own levels are powers of two already, over the
+    // same octaves.
+    EXPECT_LT(g64p2, (format == std::string("pot4") ? 1.001 : 0.95) * row)
+        << format;
+    EXPECT_LT(g32p2, 1.001 * g64p2) << format;
   }
 }
 
