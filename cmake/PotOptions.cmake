@@ -19,7 +19,11 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 find_program(POT_CCACHE ccache)
 if(POT_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${POT_CCACHE}")
+  # The source tree is hashed relative to the build directory: build/release of
+  # one clone shares its objects with that of another.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}"
+      CCACHE_NOHASHDIR=1 "${POT_CCACHE}")
 endif()
 
 # An interface target instead of global flags, so that generated code is not

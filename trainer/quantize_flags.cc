@@ -67,7 +67,8 @@ void AddQuantizeFlags(CLI::App* command, QuantizeFlags* flags) {
       ->capture_default_str();
   command
       ->add_option("--granularity", flags->granularity,
-                   "Weights that share a scale: tensor, row, g32, g64 or g128")
+                   "Weights that share a scale: tensor, row, g32, g64 or g128; "
+                   "g32p2, g64p2 or g128p2: a power of two times the row's")
       ->capture_default_str();
   command
       ->add_option("--method", flags->method,

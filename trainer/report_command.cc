@@ -71,7 +71,8 @@ ReportSelection Expand(ReportSelection selection) {
     }
   }
   if (IsAll(selection.granularities)) {
-    selection.granularities = {"tensor", "row", "g128", "g64", "g32"};
+    selection.granularities = {"tensor", "row",    "g128",  "g64",
+                               "g32",    "g128p2", "g64p2", "g32p2"};
   }
   if (IsAll(selection.methods)) selection.methods = QuantizeMethods();
   return selection;
@@ -316,7 +317,7 @@ void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
       ->capture_default_str();
   command
       ->add_option("--granularities", selection->granularities,
-                   "Weights that share a scale: tensor, row, g128, g64, g32, "
+                   "Weights that share a scale, as --granularity of quantize, "
                    "with commas, or all")
       ->delimiter(',')
       ->capture_default_str();

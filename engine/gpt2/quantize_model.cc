@@ -127,11 +127,6 @@ absl::StatusOr<PotMatrix> UseQuantized(const PotMatrix& matrix,
   return matrix;
 }
 
-int64_t OutlierBytes(const OutlierView& outliers) {
-  if (outliers.size() == 0) return 0;
-  return sizeof(float) + outliers.size() * (sizeof(uint32_t) + sizeof(int16_t));
-}
-
 std::string QuantizerName(const QuantizeModelOptions& options) {
   const absl::string_view layers = QuantizeModeName(options.layers.mode);
   const absl::string_view embedding = QuantizeModeName(options.embedding.mode);
@@ -204,7 +199,7 @@ absl::StatusOr<QuantizeModelReport> QuantizeOpenModel(
     }
     report.code_bytes += matrix->packed_codes().size();
     report.scale_bytes += matrix->scale_bytes();
-    report.outlier_bytes += OutlierBytes(matrix->outliers());
+    report.outlier_bytes += matrix->outlier_bytes();
     writer->AddMatrix(tensor.name, *std::move(matrix));
   }
   report.bits_per_weight =

@@ -246,6 +246,12 @@ absl::StatusOr<PotMatrix> PotMatrix::WithOutliers(
   return matrix;
 }
 
+int64_t PotMatrix::outlier_bytes() const {
+  if (outliers_.size() == 0) return 0;
+  return sizeof(float) +
+         outliers_.size() * (sizeof(uint32_t) + sizeof(int16_t));
+}
+
 float PotMatrix::Scale(int64_t row, int64_t group) const {
   if (granularity_.kind == Granularity::Kind::kTensor) return scales_[0];
   if (granularity_.power_of_two) {

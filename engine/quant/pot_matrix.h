@@ -99,6 +99,12 @@ class PotMatrix {
   }
 
   const OutlierView& outliers() const { return outliers_; }
+  int64_t outlier_bytes() const;
+  // Of all: what the matrix takes in a file.
+  int64_t stored_bytes() const {
+    return static_cast<int64_t>(codes_.size()) + scale_bytes() +
+           outlier_bytes();
+  }
 
   // What a group's scale is of that of its row: 1 but for powers of two, which
   // are in [-128, 64].

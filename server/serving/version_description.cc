@@ -50,8 +50,7 @@ absl::Status DescribePot(const ExponentCheckpoint& checkpoint,
     POT_ASSIGN_OR_RETURN(
         const PotMatrix matrix,
         checkpoint.Matrix(tensor.name, tensor.rows(), tensor.cols()));
-    bytes += static_cast<int64_t>(matrix.packed_codes().size() +
-                                  matrix.scales().size() * sizeof(float));
+    bytes += matrix.stored_bytes();
     const bool is_layer = tensor.kind == TensorKind::kConv1d;
     (is_layer ? format : embedding_format).Add(matrix.format().name);
     (is_layer ? granularity : embedding_granularity)

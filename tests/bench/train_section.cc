@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "test_paths.h"
 #include "tests/bench/onednn_matmul.h"
 #include "tests/bench/sections.h"
 #include "tests/bench/timing.h"

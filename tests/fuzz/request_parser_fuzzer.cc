@@ -22,6 +22,7 @@
 #include "server/rpc/request_parser.h"
 #include "server/rpc/status.h"
 #include "server/rpc/wire.h"
+#include "test_paths.h"
 
 namespace {
 

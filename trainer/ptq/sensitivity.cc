@@ -15,12 +15,6 @@
 namespace pot {
 namespace {
 
-// Codes and scales as they are stored.
-double StoredBits(const PotMatrix& matrix) {
-  return 8.0 * static_cast<double>(matrix.packed_codes().size() +
-                                   matrix.scales().size() * sizeof(float));
-}
-
 // `weights` of the tensor become `matrix`.
 void Dequantize(const PotMatrix& matrix, float* weights) {
   const int64_t cols = matrix.cols();
@@ -83,7 +77,7 @@ absl::StatusOr<std::vector<TensorSensitivity>> MeasureSensitivity(
       std::copy(weights.begin(), weights.end(), parameters->begin() + offset);
       POT_RETURN_IF_ERROR(sums.status());
       sensitivity.formats.push_back(
-          {StoredBits(matrix),
+          {8.0 * static_cast<double>(matrix.stored_bytes()),
            sums->kl / static_cast<double>(sums->predictions)});
       if (progress != nullptr && !progress(++done, total)) {
         return absl::CancelledError("measuring was cancelled");

@@ -23,6 +23,10 @@ absl::StatusOr<TunedMatrix> TunedMatrix::Create(
     return absl::UnimplementedError(
         "scales are not trained beside outliers; leave out one of the two");
   }
+  if (options.granularity.power_of_two) {
+    return absl::UnimplementedError(
+        "scales that are powers of two are not trained");
+  }
   POT_ASSIGN_OR_RETURN(const PotMatrix start,
                        QuantizePot(weights, rows, cols, options));
   TunedMatrix result;

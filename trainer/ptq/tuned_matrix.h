@@ -18,7 +18,8 @@ namespace pot {
 class TunedMatrix {
  public:
   // S as QuantizePot chooses it for weights[rows][cols], which must outlive the
-  // result; Gamma is 0. Errors as QuantizePot; UNIMPLEMENTED with outliers.
+  // result; Gamma is 0. Errors as QuantizePot; UNIMPLEMENTED with outliers
+  // and with powers of two as scales of groups.
   static absl::StatusOr<TunedMatrix> Create(absl::Span<const float> weights,
                                             int64_t rows, int64_t cols,
                                             const QuantizeOptions& options);

@@ -10,6 +10,7 @@
 #include "engine/checkpoint/exponent_checkpoint.h"
 #include "engine/quant/pot_quantizer.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
 
 namespace pot {

@@ -8,6 +8,7 @@
 
 #include "engine/base/half.h"
 #include "engine/base/sha256.h"
+#include "test_paths.h"
 #include "tests/engine/checkpoint/checkpoint_test_util.h"
 
 namespace pot {

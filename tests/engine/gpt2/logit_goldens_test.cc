@@ -7,6 +7,7 @@
 #include "engine/gpt2/forward.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 #include "tests/engine/gpt2/model_testing.h"
 
 namespace pot {

@@ -8,6 +8,7 @@
 
 #include "engine/base/file.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 
 namespace pot {
 namespace {

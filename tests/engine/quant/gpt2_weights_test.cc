@@ -13,6 +13,7 @@
 #include "engine/base/thread_pool.h"
 #include "engine/quant/pot_quantizer.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 
 namespace pot {
 namespace {

@@ -8,6 +8,7 @@
 #include "engine/text/tokenizer.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 
 namespace pot {
 namespace {

@@ -11,6 +11,7 @@
 #include "engine/loaded_model.h"
 #include "gtest/gtest.h"
 #include "server/serving/error_details.h"
+#include "test_paths.h"
 
 namespace pot {
 

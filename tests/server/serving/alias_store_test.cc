@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/serving/alias_record.h"
+#include "test_paths.h"
 #include "tests/server/serving/repository_testing.h"
 
 namespace pot {

@@ -22,6 +22,7 @@
 #include "gtest/gtest.h"
 #include "server/serving/error_details.h"
 #include "server/serving/generate_task.h"
+#include "test_paths.h"
 
 namespace pot {
 

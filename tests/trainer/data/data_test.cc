@@ -17,6 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 #include "tests/engine/gpt2/model_testing.h"
 #include "trainer/data/batch_sampler.h"
 #include "trainer/data/bpe_trainer.h"

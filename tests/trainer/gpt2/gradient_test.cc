@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 #include "trainer/gpt2/objective.h"
 #include "trainer/gpt2/parameter_layout.h"
 #include "trainer/optimizer/adamw.h"

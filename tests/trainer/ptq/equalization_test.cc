@@ -10,6 +10,7 @@
 
 #include "engine/gpt2/float_model.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 #include "trainer/gpt2/trunk.h"
 #include "trainer/math/products.h"
 

@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 #include "trainer/math/inverse_factor.h"
 
 namespace pot {

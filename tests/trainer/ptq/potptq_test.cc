@@ -17,6 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "test_paths.h"
 #include "trainer/ptq/potptq_model.h"
 #include "trainer/ptq/tuned_matrix.h"
 #include "trainer/training/evaluate_text.h"

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/safetensors.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 #include "tests/trainer/quantization/fake_quantizer_testing.h"
 #include "trainer/quantization/weight_fake_quantizer.h"
 

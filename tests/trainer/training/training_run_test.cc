@@ -17,6 +17,7 @@
 #include "engine/loaded_model.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 #include "trainer/training/training_loop.h"
 
 namespace pot {

@@ -20,6 +20,7 @@
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
+#include "test_paths.h"
 #include "tests/trainer/worker/fake_worker_service.h"
 #include "trainer/worker/job_options.h"
 
