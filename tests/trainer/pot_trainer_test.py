@@ -131,6 +131,7 @@ class TrainingTest(TrainerTest):
       return run("report", TINY, self.text, "--out", out, "--formats",
                  "pot4,pot3", "--granularities", "row,g64", "--methods",
                  "rtn,gptq", "--calibration-tokens", 512, "--tokens", 500,
+                 "--threads", 2, "--jobs", 2,
                  *arguments)
 
     result = report()
@@ -185,7 +186,8 @@ class TrainingTest(TrainerTest):
                       "text")
     self.assert_fails(report("--formats", "pot9"), 2, "pot9")
     self.assert_fails(report("--methods", "rtn"), 2, "twice")
-    self.assert_fails(report("--jobs", 256), 2, "--jobs")
+    self.assert_fails(run("report", TINY, self.text, "--out", out, "--jobs",
+                          3, "--threads", 2), 2, "--jobs is at most")
 
   def test_refuses(self):
     def qat(*arguments):
