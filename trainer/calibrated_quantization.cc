@@ -121,12 +121,13 @@ absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,
 }
 
 std::string DescribeCalibration(const CalibrationFlags& flags) {
-  return absl::StrCat(
-      "damping ", flags.gptq.damping,
-      flags.gptq.activation_order ? ", act-order" : "",
-      flags.keep_biases ? ", biases kept" : "", ", refinements ",
-      flags.gptq.refinement_passes, "; potptq: epochs ", flags.potptq.epochs,
-      ", lr ", flags.potptq.learning_rate, ", lambda ", flags.potptq.lambda);
+  return absl::StrCat("damping ", flags.gptq.damping,
+                      flags.gptq.activation_order ? ", act-order" : "",
+                      flags.keep_biases ? ", biases kept" : "",
+                      ", refinements ", flags.gptq.refinement_passes,
+                      "; potptq: epochs ", flags.potptq.epochs, ", lr ",
+                      flags.potptq.learning_rate, ", lambda ",
+                      flags.potptq.lambda, flags.equalize ? "; equalized" : "");
 }
 
 absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
@@ -134,17 +135,15 @@ absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
     const QuantizeModelOptions& options,
     const std::vector<const PotFormat*>& formats,
     const DataProgress& progress) {
-  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
-  const ParameterLayout layout(model.config());
-  std::vector<float> parameters(layout.size());
-  POT_RETURN_IF_ERROR(layout.Read(from, absl::MakeSpan(parameters)));
+  POT_ASSIGN_OR_RETURN(const std::unique_ptr<FloatParameters> parameters,
+                       ReadParameters(from));
   // KL is a steady measure: part of the text, from all over it, says enough.
-  const int64_t context = CalibrationContext(model.config());
+  const int64_t context = CalibrationContext(parameters->layout.config());
   POT_ASSIGN_OR_RETURN(
       const TokenCorpus part,
       PickSequences(text, context, kSensitivityTokens / context));
-  return MeasureSensitivity(layout, part, context, options, formats,
-                            &parameters, progress);
+  return MeasureSensitivity(parameters->layout, part, context, options, formats,
+                            &parameters->values, progress);
 }
 
 absl::StatusOr<std::unique_ptr<FloatParameters>> ReadParameters(

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "nlohmann/json.hpp"
 #include "trainer/commands.h"
 #include "trainer/data/text_slice.h"
+#include "trainer/evaluation_flags.h"
 #include "trainer/model_source.h"
 #include "trainer/progress_bar.h"
 
@@ -35,12 +35,8 @@ struct Flags {
   std::string text;
   std::string reference;
   std::string activations = "affine";
-  std::string slice = "0:1";
-  std::string kernel;
+  EvaluationFlags evaluation;
   std::string output = "text";
-  int64_t window = 0;
-  int64_t stride = 0;
-  int threads = 0;
 };
 
 struct Row {
@@ -97,9 +93,7 @@ absl::StatusOr<Row> EvaluateOne(const std::string& model,
   }
   // The first model decides for all: rows of one table have one protocol.
   if (protocol->window == 0) {
-    protocol->window =
-        flags.window > 0 ? flags.window : loaded->config().n_positions;
-    protocol->stride = flags.stride > 0 ? flags.stride : protocol->window;
+    *protocol = flags.evaluation.Protocol(loaded->config().n_positions);
   }
   std::vector<int32_t> tokens;
   POT_RETURN_IF_ERROR(loaded->tokenizer->Encode(text, &tokens));
@@ -192,13 +186,13 @@ absl::Status Run(const Flags& flags) {
         absl::StrCat("--output is text or json, not '", flags.output, "'"));
   }
   POT_ASSIGN_OR_RETURN(const KernelTable* const kernels,
-                       flags.kernel.empty() ? KernelTableFromEnvironment()
-                                            : FindKernelTable(flags.kernel));
+                       flags.evaluation.Kernels());
   POT_ASSIGN_OR_RETURN(const std::string text,
                        ReadFile(flags.text, kMaxTextBytes));
-  POT_ASSIGN_OR_RETURN(const TextSlice part, ParseTextSlice(flags.slice));
+  POT_ASSIGN_OR_RETURN(const TextSlice part,
+                       ParseTextSlice(flags.evaluation.slice));
   const absl::string_view slice = CutText(text, part);
-  ThreadPool pool(flags.threads);
+  ThreadPool pool(flags.evaluation.threads);
   std::vector<Row> rows;
   EvaluationProtocol protocol;
   const std::vector<std::string> modes = absl::StrSplit(flags.activations, ',');
@@ -225,11 +219,11 @@ absl::Status Run(const Flags& flags) {
 
 void AddEvalCommand(CLI::App* app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  flags->threads =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   CLI::App* command = app->add_subcommand(
       "eval", "Perplexity of models on a text, by the serving engine");
-  command->add_option("model", flags->model, "Model directory, REPO/NAME or hf:OWNER/NAME")
+  command
+      ->add_option("model", flags->model,
+                   "Model directory, REPO/NAME or hf:OWNER/NAME")
       ->required();
   command->add_option("text", flags->text, "UTF-8 text file")->required();
   command->add_option("--compare", flags->compared,
@@ -242,22 +236,7 @@ void AddEvalCommand(CLI::App* app, absl::Status* result) {
                    "affine, symmetric or float; several, with commas, to "
                    "compare")
       ->capture_default_str();
-  command
-      ->add_option("--slice", flags->slice,
-                   "BEGIN:END, the part of the text as fractions")
-      ->capture_default_str();
-  command
-      ->add_option("--window", flags->window,
-                   "Input tokens per window [context length]")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--stride", flags->stride, "Tokens between windows [window]")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--kernel", flags->kernel,
-                      "Kernel table [$POT_KERNEL, else the fastest]");
-  command->add_option("--threads", flags->threads, "Threads")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
+  AddEvaluationFlags(command, &flags->evaluation);
   command->add_option("--output", flags->output, "text or json")
       ->capture_default_str();
   command->callback([flags, result] { *result = Run(*flags); });

@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,10 +20,13 @@
 #include "engine/gpt2/engine_version.h"
 #include "engine/gpt2/float_model.h"
 #include "engine/gpt2/model_files.h"
+#include "engine/hub/hub_id.h"
 #include "nlohmann/json.hpp"
 #include "trainer/calibrated_quantization.h"
 #include "trainer/commands.h"
 #include "trainer/data/text_slice.h"
+#include "trainer/evaluation_flags.h"
+#include "trainer/model_source.h"
 #include "trainer/progress_bar.h"
 #include "trainer/quantize_job.h"
 #include "trainer/report/measure_case.h"
@@ -41,18 +43,15 @@ constexpr char kSelf[] = "self";
 
 struct Flags {
   std::string model;
+  std::string title;  // the model as the user named it, in short
   std::string text;
   std::string out = "report";
   ReportSelection selection{
       {"pot4", "twohot4", "pot3"}, {"row", "g64"}, {"rtn", "gptq"}};
   CalibrationFlags calibration;
-  std::string slice = "0:1";
+  EvaluationFlags evaluation;
   std::string activations = "affine";
-  std::string kernel;
   int64_t tokens = 1 << 17;
-  int64_t window = 0;
-  int64_t stride = 0;
-  int threads = 0;
   int jobs = 1;
   bool keep_models = false;
   bool skip_speed = false;
@@ -92,10 +91,11 @@ std::vector<int32_t> TokensOf(const TokenCorpus& corpus) {
 // The evaluation text's tokens, the first `--tokens` of its slice.
 absl::Status ReadText(const Flags& flags, const Gpt2Config& config,
                       ReportInputs* inputs) {
-  POT_ASSIGN_OR_RETURN(const TextSlice slice, ParseTextSlice(flags.slice));
+  POT_ASSIGN_OR_RETURN(const TextSlice slice,
+                       ParseTextSlice(flags.evaluation.slice));
   POT_ASSIGN_OR_RETURN(const auto tokenizer,
                        LoadTokenizer(flags.model, config));
-  ThreadPool pool(flags.threads);
+  ThreadPool pool(flags.evaluation.threads);
   CorpusOptions options;
   options.slice = slice;
   options.pool = &pool;
@@ -111,10 +111,7 @@ absl::Status ReadText(const Flags& flags, const Gpt2Config& config,
         absl::StrCat(flags.text, ": ", inputs->tokens.size(),
                      " tokens predict nothing; 2 is the least"));
   }
-  inputs->protocol.window =
-      flags.window > 0 ? flags.window : config.n_positions;
-  inputs->protocol.stride =
-      flags.stride > 0 ? flags.stride : inputs->protocol.window;
+  inputs->protocol = flags.evaluation.Protocol(config.n_positions);
   return ValidateProtocol(inputs->protocol, config.n_positions);
 }
 
@@ -148,6 +145,7 @@ std::string FileName(const std::string& path) {
 
 // "shakespeare-char/1" for a version in a repository.
 std::string ModelName(const std::string& directory) {
+  if (IsHubId(directory)) return directory;
   const std::string name = FileName(directory);
   int64_t version = 0;
   if (!absl::SimpleAtoi(name, &version)) return name;
@@ -160,10 +158,10 @@ std::string ModelName(const std::string& directory) {
 ReportDescription Describe(const Flags& flags, const ReportInputs& inputs,
                            const ReportRow& row, bool calibrated) {
   ReportDescription description;
-  description.model = absl::StrCat("Ways to quantize ", ModelName(flags.model));
+  description.model = absl::StrCat("Ways to quantize ", flags.title);
   description.text = absl::StrCat(
       row.sums.tokens, " tokens, ", row.sums.bytes, " bytes of ",
-      FileName(flags.text), " (", flags.slice, "); windows of ",
+      FileName(flags.text), " (", flags.evaluation.slice, "); windows of ",
       inputs.protocol.window, ", stride ", inputs.protocol.stride,
       ", every token but the first counted once; +- is the standard error.");
   description.settings = absl::StrCat(
@@ -174,16 +172,17 @@ ReportDescription Describe(const Flags& flags, const ReportInputs& inputs,
                          absl::StrJoin(flags.calibration.texts, ", "), "; ",
                          DescribeCalibration(flags.calibration), ".")
           : "",
-      flags.skip_speed ? ""
-                       : absl::StrCat(" tokens/s: one sequence, kernels ",
-                                      inputs.kernels->name, ", ", flags.threads,
-                                      " threads, the median of 5 runs."));
+      flags.skip_speed
+          ? ""
+          : absl::StrCat(" tokens/s: one sequence, kernels ",
+                         inputs.kernels->name, ", ", flags.evaluation.threads,
+                         " threads, the median of 5 runs."));
   return description;
 }
 
 absl::Status Draw(const Flags& flags, const std::vector<ReportRow>& rows) {
   const std::string title =
-      absl::StrCat(ModelName(flags.model), " on ", FileName(flags.text));
+      absl::StrCat(flags.title, " on ", FileName(flags.text));
   for (const char* const name : {"plot.svg", "plot.png"}) {
     const std::string path = absl::StrCat(flags.out, "/", name);
     POT_ASSIGN_OR_RETURN(const PlotFormat format, PlotFormatOf("", path));
@@ -245,28 +244,31 @@ absl::Status Run(Flags flags) {
   std::vector<std::string> left_out;
   POT_ASSIGN_OR_RETURN(const std::vector<ReportCase> cases,
                        PlanReport(Expand(flags.selection), &left_out));
+  flags.title = ModelName(flags.model);
+  POT_ASSIGN_OR_RETURN(flags.model, ResolveModelSource(flags.model));
   ReportInputs inputs;
   inputs.model = flags.model;
   inputs.calibration = flags.calibration;
   POT_ASSIGN_OR_RETURN(inputs.activations,
                        ParseActivationMode(flags.activations));
-  POT_ASSIGN_OR_RETURN(inputs.kernels, flags.kernel.empty()
-                                           ? KernelTableFromEnvironment()
-                                           : FindKernelTable(flags.kernel));
-  if (flags.jobs > flags.threads) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--jobs is at most --threads, ", flags.threads, ", not ", flags.jobs));
+  POT_ASSIGN_OR_RETURN(inputs.kernels, flags.evaluation.Kernels());
+  if (flags.jobs > flags.evaluation.threads) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--jobs is at most --threads, ", flags.evaluation.threads,
+                     ", not ", flags.jobs));
   }
   POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(flags.model));
   POT_RETURN_IF_ERROR(CheckCaseMemory(model, flags.jobs));
   POT_RETURN_IF_ERROR(ReadText(flags, model.config(), &inputs));
   std::optional<TokenCorpus> calibration;
-  if (std::any_of(cases.begin(), cases.end(), [](const ReportCase& which) {
-        return NeedsCalibration(which.method);
-      })) {
-    POT_ASSIGN_OR_RETURN(
-        calibration,
-        ReadCalibrationText(flags.model, flags.calibration, flags.threads));
+  if (std::any_of(cases.begin(), cases.end(),
+                  [](const ReportCase& which) {
+                    return NeedsCalibration(which.method);
+                  }) ||
+      flags.calibration.equalize) {
+    POT_ASSIGN_OR_RETURN(calibration,
+                         ReadCalibrationText(flags.model, flags.calibration,
+                                             flags.evaluation.threads));
     inputs.calibration_text = &*calibration;
   }
 
@@ -274,7 +276,7 @@ absl::Status Run(Flags flags) {
   options.directory = flags.out;
   POT_ASSIGN_OR_RETURN(options.identity,
                        Identify(flags, model, inputs, calibration));
-  options.threads = flags.threads;
+  options.threads = flags.evaluation.threads;
   options.jobs = flags.jobs;
   options.keep_models = flags.keep_models;
   options.measure_speed = !flags.skip_speed;
@@ -332,8 +334,6 @@ void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
 
 void AddReportCommand(CLI::App* app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  flags->threads =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   flags->calibration.texts = {kSelf};
   CLI::App* command = app->add_subcommand(
       "report",
@@ -341,7 +341,8 @@ void AddReportCommand(CLI::App* app, absl::Status* result) {
       "loses, as a table, CSV, JSON and a plot");
   command
       ->add_option("model", flags->model,
-                   "Hugging Face model directory, floats")
+                   "Hugging Face model directory, or hf:OWNER/NAME[@REVISION], "
+                   "floats")
       ->required();
   command->add_option("text", flags->text, "UTF-8 text to evaluate on")
       ->required();
@@ -356,30 +357,15 @@ void AddReportCommand(CLI::App* app, absl::Status* result) {
       ->description(
           "For methods that need it: texts, UTF-8, none of them the text to "
           "evaluate on, or self for text that the model writes [self]");
-  command
-      ->add_option("--slice", flags->slice,
-                   "BEGIN:END, the part of the text as fractions")
-      ->capture_default_str();
+  AddEvaluationFlags(command, &flags->evaluation);
   command
       ->add_option("--tokens", flags->tokens,
                    "Evaluate on the first N tokens of it; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
-      ->add_option("--window", flags->window,
-                   "Input tokens per window [context length]")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--stride", flags->stride, "Tokens between windows [window]")
-      ->check(CLI::PositiveNumber);
-  command
       ->add_option("--activations", flags->activations,
                    "affine, symmetric or float")
-      ->capture_default_str();
-  command->add_option("--kernel", flags->kernel,
-                      "Kernel table [$POT_KERNEL, else the fastest]");
-  command->add_option("--threads", flags->threads, "Threads")
-      ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command
       ->add_option("--jobs", flags->jobs,

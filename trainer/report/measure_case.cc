@@ -132,8 +132,9 @@ absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
   job.quantize.granularity = which.granularity;
   job.quantize.method = which.method;
   job.threads = threads;
-  if (NeedsCalibration(which.method)) {
-    job.calibration = inputs.calibration;
+  job.calibration = inputs.calibration;
+  job.calibration.texts.clear();
+  if (NeedsCalibration(which.method) || job.calibration.equalize) {
     job.calibration_text = inputs.calibration_text;
   }
   const Clock::time_point start = Clock::now();
@@ -148,6 +149,8 @@ absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
       }));
   row->quantize_seconds = SecondsSince(start);
   row->bits_per_weight = outcome.report->bits_per_weight;
+  // Weights that were moved first are not those of the file.
+  if (job.calibration.equalize) return absl::OkStatus();
   POT_ASSIGN_OR_RETURN(row->squared_error,
                        SquaredErrors(inputs.model, scratch));
   return absl::OkStatus();
