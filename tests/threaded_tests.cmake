@@ -1,5 +1,7 @@
 # The tests that ThreadSanitizer is given: all that run on several threads, but
-# the client's and those that compute for long what others compute, too.
+# the client's and those that compute for long what others compute, too, the
+# attacks and the metrics: a hostile header of 100 MB, and a trainer's OpenMP,
+# take ThreadSanitizer many minutes.
 # OpenMP's threads in the trainer are left out: libgomp is not built for it.
 set(POT_THREADED_TESTS
   # engine

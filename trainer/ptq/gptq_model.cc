@@ -12,6 +12,7 @@
 #include "trainer/gpt2/layers.h"
 #include "trainer/gpt2/trunk.h"
 #include "trainer/ptq/calibration_sequences.h"
+#include "trainer/ptq/dequantize.h"
 #include "trainer/ptq/embedding_fisher.h"
 
 namespace pot {
@@ -129,14 +130,9 @@ class ModelQuantizer {
   // Tensor `index` becomes `matrix`, in the parameters as well.
   void Store(int index, PotMatrix matrix) {
     const TensorSpec& tensor = layout_.tensors()[index];
-    float* const weights = parameters_->data() + layout_.offset(index);
-    const int64_t cols = matrix.cols();
-    ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        matrix.DequantizeRow(row, absl::MakeSpan(weights + row * cols,
-                                                 static_cast<size_t>(cols)));
-      }
-    });
+    Dequantize(matrix,
+               absl::MakeSpan(*parameters_)
+                   .subspan(layout_.offset(index), tensor.num_elements()));
     result_.matrices.emplace(tensor.name, std::move(matrix));
   }
 

@@ -12,6 +12,7 @@
 #include "trainer/gpt2/trunk.h"
 #include "trainer/optimizer/adamw.h"
 #include "trainer/ptq/calibration_sequences.h"
+#include "trainer/ptq/dequantize.h"
 #include "trainer/ptq/tuned_matrix.h"
 
 namespace pot {
@@ -101,13 +102,7 @@ class BlockTrainer {
 
   // Tensor `index` becomes `matrix`, in the parameters as well.
   void Store(int index, PotMatrix matrix) {
-    const absl::Span<float> values = Values(index);
-    const int64_t cols = matrix.cols();
-    ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        matrix.DequantizeRow(row, values.subspan(row * cols, cols));
-      }
-    });
+    Dequantize(matrix, Values(index));
     result_.matrices.emplace(layout_.tensors()[index].name, std::move(matrix));
   }
 

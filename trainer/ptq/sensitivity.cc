@@ -8,26 +8,11 @@
 #include "absl/types/span.h"
 #include "engine/base/status_macros.h"
 #include "engine/quant/pot_quantizer.h"
-#include "trainer/base/parallel.h"
 #include "trainer/gpt2/objective.h"
+#include "trainer/ptq/dequantize.h"
 #include "trainer/training/evaluate_text.h"
 
 namespace pot {
-namespace {
-
-// `weights` of the tensor become `matrix`.
-void Dequantize(const PotMatrix& matrix, float* weights) {
-  const int64_t cols = matrix.cols();
-  ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      matrix.DequantizeRow(
-          row, absl::MakeSpan(weights + row * cols, static_cast<size_t>(cols)));
-    }
-  });
-}
-
-}  // namespace
-
 absl::StatusOr<std::vector<TensorSensitivity>> MeasureSensitivity(
     const ParameterLayout& layout, const TokenCorpus& text, int64_t context,
     const QuantizeModelOptions& options,
@@ -70,7 +55,9 @@ absl::StatusOr<std::vector<TensorSensitivity>> MeasureSensitivity(
       POT_ASSIGN_OR_RETURN(
           const PotMatrix matrix,
           QuantizePot(weights, tensor.rows(), tensor.cols(), quantize));
-      Dequantize(matrix, parameters->data() + offset);
+      Dequantize(
+          matrix,
+          absl::MakeSpan(*parameters).subspan(offset, tensor.num_elements()));
       objective->SetParameters(*parameters);
       const absl::StatusOr<LossSums> sums =
           EvaluateText(text, protocol, -1, nullptr, objective.get(), loss);
