@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/hub/url.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/listen_address.h"
@@ -165,6 +166,23 @@ TEST(ServerConfigTest, ConnectionsAreLimitedUnlessToldOtherwise) {
   EXPECT_EQ(command->config->read_timeout, absl::Minutes(5));
   EXPECT_EQ(command->config->min_free_disk, int64_t{256} << 20);
   EXPECT_FALSE(command->config->security.tls());
+}
+
+TEST(ServerConfigTest, DownloadsComeFromNamedHostsAlone) {
+  EXPECT_TRUE(Parse({"--repository", "/models"})->config->import_hosts.empty());
+  const auto command = Parse(
+      {"--repository", "/models", "--import-hosts", "huggingface.co, *.hf.co"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  const auto allows = [&](const char* url) {
+    return command->config->import_hosts.Allows(*ParseUrl(url));
+  };
+  EXPECT_TRUE(allows("https://huggingface.co/gpt2"));
+  EXPECT_TRUE(allows("https://cdn.hf.co/file"));
+  EXPECT_FALSE(allows("https://hf.co/file"));
+  EXPECT_FALSE(allows("https://huggingface.co:8443/gpt2"));
+  EXPECT_THAT(Error(Parse({"--repository", "/models", "--import-hosts",
+                           "huggingface.co,http://other"})),
+              AllOf(HasSubstr("--import-hosts: "), HasSubstr("http://other")));
 }
 
 TEST(ServerConfigTest, SecurityThatCannotWorkIsRefusedAllAtOnce) {
