@@ -60,6 +60,11 @@ void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
   command->add_flag("--equalize", flags->equalize,
                     "First move powers of two from the inputs of products to "
                     "their weights, by --calibration or by LayerNorms alone");
+  command->add_option(
+      "--spill", flags->spill_directory,
+      "Directory for a file of the float weights, 4 bytes each, "
+      "of which a layer at a time is in memory: for models "
+      "larger than that");
   command
       ->add_option("--damping", flags->gptq.damping,
                    "Added to the Hessian's diagonal, over its mean; up to 1")
@@ -135,32 +140,25 @@ absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
     const QuantizeModelOptions& options,
     const std::vector<const PotFormat*>& formats,
     const DataProgress& progress) {
-  POT_ASSIGN_OR_RETURN(const std::unique_ptr<FloatParameters> parameters,
-                       ReadParameters(from));
+  POT_ASSIGN_OR_RETURN(const Gpt2Config config, ReadGpt2Config(from));
+  const ParameterLayout layout(config);
+  std::vector<float> parameters(layout.size());
+  POT_RETURN_IF_ERROR(layout.Read(from, absl::MakeSpan(parameters)));
   // KL is a steady measure: part of the text, from all over it, says enough.
-  const int64_t context = CalibrationContext(parameters->layout.config());
+  const int64_t context = CalibrationContext(config);
   POT_ASSIGN_OR_RETURN(
       const TokenCorpus part,
       PickSequences(text, context, kSensitivityTokens / context));
-  return MeasureSensitivity(parameters->layout, part, context, options, formats,
-                            &parameters->values, progress);
-}
-
-absl::StatusOr<std::unique_ptr<FloatParameters>> ReadParameters(
-    const std::string& from) {
-  POT_ASSIGN_OR_RETURN(const FloatModel model, FloatModel::Open(from));
-  auto parameters = std::make_unique<FloatParameters>(model.config());
-  POT_RETURN_IF_ERROR(
-      parameters->layout.Read(from, absl::MakeSpan(parameters->values)));
-  return parameters;
+  return MeasureSensitivity(layout, part, context, options, formats,
+                            &parameters, progress);
 }
 
 absl::StatusOr<EqualizationResult> EqualizeParameters(
     const TokenCorpus* text, const QuantizeModelOptions& options,
     const DataProgress& progress, FloatParameters* parameters) {
-  return EqualizeModel(parameters->layout, options, text,
-                       CalibrationContext(parameters->layout.config()),
-                       &parameters->values, progress);
+  return EqualizeModel(parameters->layout(), options, text,
+                       CalibrationContext(parameters->layout().config()),
+                       parameters->values(), progress);
 }
 
 absl::StatusOr<GptqModelResult> QuantizeByGptq(
@@ -171,9 +169,12 @@ absl::StatusOr<GptqModelResult> QuantizeByGptq(
   gptq.model = options;
   gptq.gptq = flags.gptq;
   gptq.correct_biases = !flags.keep_biases;
-  gptq.context = CalibrationContext(parameters->layout.config());
-  return QuantizeModelGptq(parameters->layout, calibration, gptq,
-                           &parameters->values, progress);
+  gptq.context = CalibrationContext(parameters->layout().config());
+  gptq.release_layer = [parameters](int64_t layer) {
+    parameters->ReleaseLayer(layer);
+  };
+  return QuantizeModelGptq(parameters->layout(), calibration, gptq,
+                           parameters->values(), progress);
 }
 
 absl::StatusOr<PotPtqModelResult> QuantizeByPotPtq(
@@ -183,25 +184,28 @@ absl::StatusOr<PotPtqModelResult> QuantizeByPotPtq(
   PotPtqModelOptions potptq;
   potptq.model = options;
   potptq.potptq = flags.potptq;
-  potptq.context = CalibrationContext(parameters->layout.config());
-  return QuantizeModelPotPtq(parameters->layout, calibration, potptq,
-                             &parameters->values, progress);
+  potptq.context = CalibrationContext(parameters->layout().config());
+  potptq.release_layer = [parameters](int64_t layer) {
+    parameters->ReleaseLayer(layer);
+  };
+  return QuantizeModelPotPtq(parameters->layout(), calibration, potptq,
+                             parameters->values(), progress);
 }
 
 absl::StatusOr<std::map<std::string, PotMatrix>> QuantizeLayers(
     const QuantizeModelOptions& options, ThreadPool* pool,
     const FloatParameters& parameters) {
   std::map<std::string, PotMatrix> matrices;
-  const ParameterLayout& layout = parameters.layout;
+  const ParameterLayout& layout = parameters.layout();
   for (size_t i = 0; i < layout.tensors().size(); ++i) {
     const TensorSpec& tensor = layout.tensors()[i];
     if (tensor.kind != TensorKind::kConv1d) continue;
     POT_ASSIGN_OR_RETURN(
         PotMatrix matrix,
-        QuantizePot(absl::MakeConstSpan(parameters.values)
-                        .subspan(layout.offset(static_cast<int>(i)),
-                                 tensor.num_elements()),
-                    tensor.rows(), tensor.cols(), options.For(tensor), pool));
+        QuantizePot(
+            parameters.values().subspan(layout.offset(static_cast<int>(i)),
+                                        tensor.num_elements()),
+            tensor.rows(), tensor.cols(), options.For(tensor), pool));
     matrices.emplace(tensor.name, std::move(matrix));
   }
   return matrices;

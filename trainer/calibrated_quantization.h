@@ -14,7 +14,7 @@
 #include "engine/base/thread_pool.h"
 #include "engine/gpt2/quantize_model.h"
 #include "trainer/data/token_corpus.h"
-#include "trainer/gpt2/parameter_layout.h"
+#include "trainer/float_parameters.h"
 #include "trainer/ptq/equalization.h"
 #include "trainer/ptq/gptq_model.h"
 #include "trainer/ptq/potptq_model.h"
@@ -30,6 +30,8 @@ struct CalibrationFlags {
   bool keep_biases = false;
   PotPtqOptions potptq;
   bool equalize = false;
+  // Of the parameters; empty: memory.
+  std::string spill_directory;
 };
 
 void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags);
@@ -50,17 +52,6 @@ absl::StatusOr<std::vector<TensorSensitivity>> MeasureModelSensitivity(
     const std::string& from, const TokenCorpus& text,
     const QuantizeModelOptions& options,
     const std::vector<const PotFormat*>& formats, const DataProgress& progress);
-
-// A float model in memory.
-struct FloatParameters {
-  explicit FloatParameters(const Gpt2Config& config)
-      : layout(config), values(layout.size()) {}
-
-  ParameterLayout layout;
-  std::vector<float> values;
-};
-absl::StatusOr<std::unique_ptr<FloatParameters>> ReadParameters(
-    const std::string& from);
 
 // --equalize. `text` may be null. Errors as EqualizeModel.
 absl::StatusOr<EqualizationResult> EqualizeParameters(

@@ -106,6 +106,64 @@ absl::Status ChooseFormats(const QuantizeJob& job, const TokenCorpus& text,
   return absl::OkStatus();
 }
 
+// Tensors that are not left to QuantizeModel.
+struct QuantizedTensors {
+  std::map<std::string, PotMatrix> matrices;
+  std::map<std::string, std::vector<float>> floats;
+};
+
+// What the job does to the whole model in memory, before it is written. `text`
+// may be null where the job needs none.
+absl::Status QuantizeWholeModel(const QuantizeJob& job, const TokenCorpus* text,
+                                ThreadPool* pool, const DataProgress& progress,
+                                QuantizeModelOptions* options,
+                                QuantizedTensors* tensors,
+                                QuantizeOutcome* outcome) {
+  POT_ASSIGN_OR_RETURN(
+      const std::unique_ptr<FloatParameters> parameters,
+      FloatParameters::Read(job.from, job.calibration.spill_directory));
+  if (job.calibration.equalize) {
+    POT_ASSIGN_OR_RETURN(
+        EqualizationResult equalized,
+        EqualizeParameters(text, *options, progress, parameters.get()));
+    tensors->floats = std::move(equalized.floats);
+    outcome->equalized = std::move(equalized.products);
+  }
+  switch (CalibratedBy(job)) {
+    case Calibrated::kGptq: {
+      POT_ASSIGN_OR_RETURN(GptqModelResult gptq,
+                           QuantizeByGptq(*text, job.calibration, *options,
+                                          progress, parameters.get()));
+      tensors->matrices = std::move(gptq.matrices);
+      // Biases of equalized products, which GPTQ has gone on from.
+      gptq.floats.merge(tensors->floats);
+      tensors->floats = std::move(gptq.floats);
+      outcome->largest_damping = gptq.largest_damping;
+      options->quantizer = "gptq";
+      break;
+    }
+    case Calibrated::kScales: {
+      POT_ASSIGN_OR_RETURN(PotPtqModelResult potptq,
+                           QuantizeByPotPtq(*text, job.calibration, *options,
+                                            progress, parameters.get()));
+      tensors->matrices = std::move(potptq.matrices);
+      outcome->error_ratios = std::move(potptq.error_ratios);
+      options->quantizer = absl::StrCat(QuantizeModeName(options->layers.mode),
+                                        ", trained scales");
+      break;
+    }
+    default: {
+      POT_ASSIGN_OR_RETURN(tensors->matrices,
+                           QuantizeLayers(*options, pool, *parameters));
+      options->quantizer = std::string(QuantizeModeName(options->layers.mode));
+    }
+  }
+  if (job.calibration.equalize) {
+    absl::StrAppend(&options->quantizer, ", equalized");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<std::string> QuantizeMethods() {
@@ -152,7 +210,6 @@ absl::StatusOr<QuantizeOutcome> RunQuantizeJob(const QuantizeJob& job,
   POT_ASSIGN_OR_RETURN(QuantizeModelOptions options, ParseRounding(job));
   const TokenCorpus* text = job.calibration_text;
   std::optional<TokenCorpus> read;
-  const Calibrated calibrated = CalibratedBy(job);
   if (text == nullptr && !job.calibration.texts.empty()) {
     POT_ASSIGN_OR_RETURN(
         read, ReadCalibrationText(job.from, job.calibration, job.threads));
@@ -163,47 +220,12 @@ absl::StatusOr<QuantizeOutcome> RunQuantizeJob(const QuantizeJob& job,
         ChooseFormats(job, *text, progress, &options, &outcome));
   }
   ThreadPool pool(job.threads);
-  // Of what is not left to QuantizeModel.
-  std::map<std::string, PotMatrix> matrices;
-  std::map<std::string, std::vector<float>> floats;
-  if (calibrated != Calibrated::kNo || job.calibration.equalize) {
-    POT_ASSIGN_OR_RETURN(const std::unique_ptr<FloatParameters> parameters,
-                         ReadParameters(job.from));
-    if (job.calibration.equalize) {
-      POT_ASSIGN_OR_RETURN(
-          EqualizationResult equalized,
-          EqualizeParameters(text, options, progress, parameters.get()));
-      floats = std::move(equalized.floats);
-      outcome.equalized = std::move(equalized.products);
-    }
-    if (calibrated == Calibrated::kGptq) {
-      POT_ASSIGN_OR_RETURN(GptqModelResult gptq,
-                           QuantizeByGptq(*text, job.calibration, options,
-                                          progress, parameters.get()));
-      matrices = std::move(gptq.matrices);
-      // Biases of equalized products, which GPTQ has gone on from.
-      gptq.floats.merge(floats);
-      floats = std::move(gptq.floats);
-      outcome.largest_damping = gptq.largest_damping;
-      options.quantizer = "gptq";
-    } else if (calibrated == Calibrated::kScales) {
-      POT_ASSIGN_OR_RETURN(PotPtqModelResult potptq,
-                           QuantizeByPotPtq(*text, job.calibration, options,
-                                            progress, parameters.get()));
-      matrices = std::move(potptq.matrices);
-      outcome.error_ratios = std::move(potptq.error_ratios);
-      options.quantizer = absl::StrCat(QuantizeModeName(options.layers.mode),
-                                       ", trained scales");
-    } else {
-      POT_ASSIGN_OR_RETURN(matrices,
-                           QuantizeLayers(options, &pool, *parameters));
-      options.quantizer = std::string(QuantizeModeName(options.layers.mode));
-    }
-    if (job.calibration.equalize) {
-      absl::StrAppend(&options.quantizer, ", equalized");
-    }
-    options.matrices = &matrices;
-    options.floats = &floats;
+  QuantizedTensors tensors;
+  if (CalibratedBy(job) != Calibrated::kNo || job.calibration.equalize) {
+    POT_RETURN_IF_ERROR(QuantizeWholeModel(job, text, &pool, progress, &options,
+                                           &tensors, &outcome));
+    options.matrices = &tensors.matrices;
+    options.floats = &tensors.floats;
   }
   bool cancelled = false;
   options.cancelled = [&cancelled] { return cancelled; };

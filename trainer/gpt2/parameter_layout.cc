@@ -35,14 +35,20 @@ absl::Status ParameterLayout::Read(const std::string& directory,
   }
   std::fill(parameters.begin(), parameters.end(), 0.0f);
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    const TensorSpec& tensor = tensors_[i];
-    POT_ASSIGN_OR_RETURN(const std::vector<float> values, model.Read(tensor));
-    float* const out = parameters.data() + offsets_[i];
-    if (tensor.kind == TensorKind::kConv1d) {
-      Transpose(values.data(), tensor.cols(), tensor.rows(), out);
-    } else {
-      std::copy(values.begin(), values.end(), out);
-    }
+    POT_RETURN_IF_ERROR(ReadTensor(model, static_cast<int>(i), parameters));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParameterLayout::ReadTensor(const FloatModel& model, int index,
+                                         absl::Span<float> parameters) const {
+  const TensorSpec& tensor = tensors_[index];
+  POT_ASSIGN_OR_RETURN(const std::vector<float> values, model.Read(tensor));
+  float* const out = parameters.data() + offsets_[index];
+  if (tensor.kind == TensorKind::kConv1d) {
+    Transpose(values.data(), tensor.cols(), tensor.rows(), out);
+  } else {
+    std::copy(values.begin(), values.end(), out);
   }
   return absl::OkStatus();
 }

@@ -15,6 +15,8 @@
 
 namespace pot {
 
+class FloatModel;
+
 // Matrices are [outputs][inputs], also those that the Hugging Face file holds
 // as (in, out): y = x W^T everywhere.
 class ParameterLayout {
@@ -38,6 +40,11 @@ class ParameterLayout {
   // parameters[size()]. FAILED_PRECONDITION when its configuration is another.
   absl::Status Read(const std::string& directory,
                     absl::Span<float> parameters) const;
+
+  // Reads tensor `index` of `model`, which must be of the same configuration,
+  // into its place in parameters[size()].
+  absl::Status ReadTensor(const FloatModel& model, int index,
+                          absl::Span<float> parameters) const;
 
   // Writes config.json and model.safetensors, as Hugging Face ships them, into
   // the existing `directory`.

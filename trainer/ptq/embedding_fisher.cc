@@ -7,6 +7,7 @@
 #include "engine/base/status_macros.h"
 #include "trainer/base/multiversion.h"
 #include "trainer/base/parallel.h"
+#include "trainer/gpt2/layers.h"
 #include "trainer/gpt2/trunk.h"
 #include "trainer/math/elementary.h"
 #include "trainer/math/products.h"
@@ -16,6 +17,8 @@ namespace {
 
 // Logits held at a time.
 constexpr int64_t kMaxLogits = 20000000;
+// Elements of the residual streams held at a time: 1 GiB.
+constexpr int64_t kMaxStreams = int64_t{1} << 28;
 
 // logits[count] become the gradient of -log p(target), whose square's sum is
 // returned.
@@ -33,13 +36,14 @@ POT_MULTIVERSION float LossGradient(int64_t count, int32_t target,
 
 class Accumulator {
  public:
-  Accumulator(const ParameterLayout& layout,
-              const std::vector<float>& parameters,
-              std::unique_ptr<Products<float>> products)
+  Accumulator(const ParameterLayout& layout, absl::Span<const float> parameters,
+              std::unique_ptr<Products<float>> products,
+              const std::function<void(int64_t)>& release_layer)
       : config_(layout.config()),
         parameters_(ViewParameters<const float>(layout, parameters.data())),
         products_(std::move(products)),
         trunk_(config_, TrunkOptions{}, products_.get(), nullptr),
+        release_layer_(release_layer),
         fisher_(config_.n_embd * config_.n_embd) {
     // All layers' gradients go to one place.
     Gpt2Config one_layer = config_;
@@ -47,28 +51,48 @@ class Accumulator {
     const ParameterLayout scratch(one_layer);
     scratch_.resize(scratch.size());
     gradients_ = ViewParameters<float>(scratch, scratch_.data());
-    gradients_.layers.resize(config_.n_layer, gradients_.layers[0]);
   }
 
-  // Every token but the first is a target.
-  void Add(absl::Span<const int32_t> sequence) {
-    const TrunkPass pass{.sequences = 1,
-                         .context = static_cast<int64_t>(sequence.size()),
-                         .tokens = sequence.data(),
-                         .training = true};
-    const auto hidden = trunk_.Forward(parameters_, pass);
-    const int64_t C = config_.n_embd;
-    // The last position predicts nothing.
-    dhidden_.assign(pass.rows() * C, 0.0f);
-    const int64_t predictions = pass.rows() - 1;
-    const int64_t step = std::max<int64_t>(1, kMaxLogits / config_.vocab_size);
-    for (int64_t row = 0; row < predictions; row += step) {
-      const int64_t rows = std::min(step, predictions - row);
-      AddHead(hidden.data() + row * C, sequence.data() + row + 1, rows,
-              dhidden_.data() + row * C);
+  // tokens[count][context]; every token of a sequence but the first is a
+  // target.
+  void Add(const int32_t* tokens, int64_t count, int64_t context) {
+    const int64_t C = config_.n_embd, size = context * C;
+    const auto pass = [&](int64_t sequence, bool training) {
+      return TrunkPass{.sequences = 1,
+                       .context = context,
+                       .tokens = tokens + sequence * context,
+                       .training = training};
+    };
+    // Before each layer, and after the last.
+    std::vector<std::vector<float>> x(config_.n_layer + 1);
+    x[0].resize(count * size);
+    EmbeddingForward(tokens, count * context, context, C, parameters_.wte,
+                     parameters_.wpe, x[0].data());
+    for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
+      x[layer + 1] = x[layer];
+      for (int64_t i = 0; i < count; ++i) {
+        trunk_.RunLayer(parameters_.layers[layer], pass(i, false), layer,
+                        nullptr, x[layer + 1].data() + i * size);
+      }
+      if (release_layer_ != nullptr) release_layer_(layer);
     }
-    trunk_.Backward(parameters_, pass, dhidden_.data(), gradients_);
-    AddOuterProducts(trunk_.embedding_gradient().data(), pass.rows());
+    std::vector<float> gradient(count * size);
+    for (int64_t i = 0; i < count; ++i) {
+      AddSequence(x.back().data() + i * size, tokens + i * context, context,
+                  gradient.data() + i * size);
+    }
+    for (int64_t layer = config_.n_layer; layer-- > 0;) {
+      for (int64_t i = 0; i < count; ++i) {
+        // Once more, for what the way back needs.
+        trunk_.RunLayer(parameters_.layers[layer], pass(i, true), layer,
+                        nullptr, x[layer].data() + i * size);
+        trunk_.RunLayerBackward(parameters_.layers[layer], pass(i, true), layer,
+                                gradients_.layers[0],
+                                gradient.data() + i * size);
+      }
+      if (release_layer_ != nullptr) release_layer_(layer);
+    }
+    AddOuterProducts(gradient.data(), count * context);
   }
 
   absl::StatusOr<std::vector<float>> Result() && {
@@ -77,6 +101,30 @@ class Accumulator {
   }
 
  private:
+  // The head on x[rows][C], the residual stream after the last layer, whose
+  // gradient it leaves in dx.
+  void AddSequence(const float* x, const int32_t* tokens, int64_t rows,
+                   float* dx) {
+    const int64_t C = config_.n_embd;
+    hidden_.resize(rows * C);
+    mean_.resize(rows);
+    rstd_.resize(rows);
+    LayerNormForward(x, rows, C, parameters_.lnf_gain, parameters_.lnf_bias,
+                     config_.layer_norm_epsilon, hidden_.data(), mean_.data(),
+                     rstd_.data());
+    // The last position predicts nothing.
+    dhidden_.assign(rows * C, 0.0f);
+    const int64_t predictions = rows - 1;
+    const int64_t step = std::max<int64_t>(1, kMaxLogits / config_.vocab_size);
+    for (int64_t row = 0; row < predictions; row += step) {
+      AddHead(hidden_.data() + row * C, tokens + row + 1,
+              std::min(step, predictions - row), dhidden_.data() + row * C);
+    }
+    LayerNormBackward(dhidden_.data(), x, mean_.data(), rstd_.data(), rows, C,
+                      parameters_.lnf_gain, dx, gradients_.lnf_gain,
+                      gradients_.lnf_bias);
+  }
+
   void AddHead(const float* hidden, const int32_t* targets, int64_t rows,
                float* dhidden) {
     const int64_t C = config_.n_embd, V = config_.vocab_size;
@@ -113,6 +161,8 @@ class Accumulator {
   // The parameters' gradients, which nobody asks for.
   std::vector<float> scratch_;
   ModelParameters<float> gradients_;
+  const std::function<void(int64_t)>& release_layer_;
+  std::vector<float> hidden_, mean_, rstd_;
   std::vector<float> dhidden_, logits_, weighted_;
   std::vector<float> fisher_;
 };
@@ -120,14 +170,20 @@ class Accumulator {
 }  // namespace
 
 absl::StatusOr<std::vector<float>> EmbeddingFisher(
-    const ParameterLayout& layout, const std::vector<float>& parameters,
-    absl::Span<const int32_t> tokens, int64_t context) {
+    const ParameterLayout& layout, absl::Span<const float> parameters,
+    absl::Span<const int32_t> tokens, int64_t context,
+    const std::function<void(int64_t)>& release_layer) {
   POT_ASSIGN_OR_RETURN(std::unique_ptr<Products<float>> products,
                        Products<float>::Create(Precision::kF32));
-  Accumulator accumulator(layout, parameters, std::move(products));
-  const int64_t count = tokens.size();
-  for (int64_t first = 0; first + context <= count; first += context) {
-    accumulator.Add(tokens.subspan(first, context));
+  Accumulator accumulator(layout, parameters, std::move(products),
+                          release_layer);
+  const Gpt2Config& config = layout.config();
+  const int64_t count = static_cast<int64_t>(tokens.size()) / context;
+  const int64_t step = std::max<int64_t>(
+      1, kMaxStreams / (context * config.n_embd * (config.n_layer + 1)));
+  for (int64_t first = 0; first < count; first += step) {
+    accumulator.Add(tokens.data() + first * context,
+                    std::min(step, count - first), context);
   }
   return std::move(accumulator).Result();
 }

@@ -3,6 +3,7 @@
 #define POT_TRAINER_PTQ_EMBEDDING_FISHER_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,11 +22,14 @@ namespace pot {
 // two uses of one row have to do with each other is left out, too.
 //
 // `tokens`: sequences of `context`, whose number is theirs in `tokens`.
-// Activations are floats. Memory: gradients of one layer and the embeddings,
-// the activations of one sequence in all layers, 80 MB of logits.
+// Activations are floats. Layers run one after the other, forward and then
+// back, and `release_layer`, which may be null, hears when one is done with
+// each time. Memory: the residual streams between all layers of at most 1 GiB
+// of sequences, gradients of one layer and the embeddings, 80 MB of logits.
 absl::StatusOr<std::vector<float>> EmbeddingFisher(
-    const ParameterLayout& layout, const std::vector<float>& parameters,
-    absl::Span<const int32_t> tokens, int64_t context);
+    const ParameterLayout& layout, absl::Span<const float> parameters,
+    absl::Span<const int32_t> tokens, int64_t context,
+    const std::function<void(int64_t layer)>& release_layer);
 
 }  // namespace pot
 

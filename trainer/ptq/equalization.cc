@@ -68,7 +68,7 @@ std::vector<int> ExponentsFor(const std::vector<double>& moments, double alpha,
 class Equalizer {
  public:
   Equalizer(const ParameterLayout& layout, const QuantizeModelOptions& options,
-            std::vector<float>* parameters, const DataProgress& progress)
+            absl::Span<float> parameters, const DataProgress& progress)
       : layout_(layout),
         config_(layout.config()),
         options_(options),
@@ -104,12 +104,11 @@ class Equalizer {
   }
   absl::Span<float> Values(const std::string& name) {
     const int index = layout_.Find(name);
-    return absl::MakeSpan(*parameters_)
-        .subspan(layout_.offset(index),
-                 layout_.tensors()[index].num_elements());
+    return parameters_.subspan(layout_.offset(index),
+                               layout_.tensors()[index].num_elements());
   }
   LayerParameters<const float> LayerView(int64_t layer) const {
-    return ViewParameters<const float>(layout_, parameters_->data())
+    return ViewParameters<const float>(layout_, parameters_.data())
         .layers[layer];
   }
 
@@ -139,7 +138,7 @@ class Equalizer {
   absl::Status StartMeasuring(const CalibrationSequences& text) {
     POT_ASSIGN_OR_RETURN(products_, Products<float>::Create(Precision::kF32));
     trunk_.emplace(config_, TrunkOptions{}, products_.get(), nullptr);
-    const auto view = ViewParameters<const float>(layout_, parameters_->data());
+    const auto view = ViewParameters<const float>(layout_, parameters_.data());
     const int64_t C = config_.n_embd;
     x_.resize(text.tokens().size() * C);
     text.ForEachPass(kRows, [&](const TrunkPass& pass, int64_t row) {
@@ -317,7 +316,7 @@ class Equalizer {
   const ParameterLayout& layout_;
   const Gpt2Config& config_;
   const QuantizeModelOptions& options_;
-  std::vector<float>* const parameters_;
+  const absl::Span<float> parameters_;
   const DataProgress& progress_;
 
   std::unique_ptr<Products<float>> products_;
@@ -332,7 +331,7 @@ class Equalizer {
 absl::StatusOr<EqualizationResult> EqualizeModel(
     const ParameterLayout& layout, const QuantizeModelOptions& options,
     const TokenCorpus* calibration, int64_t context,
-    std::vector<float>* parameters, const DataProgress& progress) {
+    absl::Span<float> parameters, const DataProgress& progress) {
   std::optional<CalibrationSequences> text;
   if (calibration != nullptr) {
     POT_ASSIGN_OR_RETURN(text, CalibrationSequences::Create(

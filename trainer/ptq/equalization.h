@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/gpt2/quantize_model.h"
 #include "trainer/data/token_corpus.h"
 #include "trainer/gpt2/parameter_layout.h"
@@ -58,7 +59,7 @@ struct EqualizationResult {
 absl::StatusOr<EqualizationResult> EqualizeModel(
     const ParameterLayout& layout, const QuantizeModelOptions& options,
     const TokenCorpus* calibration, int64_t context,
-    std::vector<float>* parameters, const DataProgress& progress);
+    absl::Span<float> parameters, const DataProgress& progress);
 
 }  // namespace pot
 

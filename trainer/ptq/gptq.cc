@@ -43,6 +43,23 @@ std::vector<double> Damped(absl::Span<const float> hessian,
   return damped;
 }
 
+// The scales of a matrix, and `exact`; no codes.
+GridWeights StartFrom(const PotMatrix& matrix, ExactWeights exact) {
+  GridWeights grid;
+  grid.exact = std::move(exact);
+  if (!matrix.granularity().power_of_two) {
+    grid.scales.assign(matrix.scales().begin(), matrix.scales().end());
+    return grid;
+  }
+  for (int64_t row = 0; row < matrix.rows(); ++row) {
+    for (int64_t group = 0; group < matrix.groups_per_row(); ++group) {
+      grid.factors.push_back(matrix.Factor(row, group));
+      grid.scales.push_back(matrix.Scale(row, group));
+    }
+  }
+  return grid;
+}
+
 class Rounder {
  public:
   Rounder(absl::Span<const float> weights, int64_t rows, int64_t cols,
@@ -211,11 +228,6 @@ absl::StatusOr<PotMatrix> QuantizeGptq(absl::Span<const float> weights,
                                        const GptqFactor& factor,
                                        Products<float>* products,
                                        int refinement_passes) {
-  if (options.granularity.power_of_two) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("gptq has no granularity ",
-                     options.granularity.ToString(), "; rtn has"));
-  }
   std::vector<float> others(weights.begin(), weights.end());
   POT_ASSIGN_OR_RETURN(ExactWeights exact,
                        TakeOutliers(options.outliers, absl::MakeSpan(others)));
@@ -225,17 +237,25 @@ absl::StatusOr<PotMatrix> QuantizeGptq(absl::Span<const float> weights,
   POT_ASSIGN_OR_RETURN(const PotMatrix nearest,
                        QuantizePot(others, rows, cols, dense));
   Rounder rounder(weights, rows, cols, dense, factor,
-                  {.codes = {},
-                   .scales = {nearest.scales().begin(), nearest.scales().end()},
-                   .exact = std::move(exact)});
+                  StartFrom(nearest, std::move(exact)));
   rounder.Run(products);
   POT_RETURN_IF_ERROR(products->status());
   GridWeights grid = std::move(rounder).TakeResult();
   RefineGptq(weights, rows, cols, dense, factor, refinement_passes, &grid);
+  std::vector<uint8_t> factors(nearest.packed_factors().begin(),
+                               nearest.packed_factors().end());
+  if (!factors.empty()) {
+    std::vector<float> row_scales(rows);
+    for (int64_t row = 0; row < rows; ++row) {
+      row_scales[row] = grid.RowScale(row, nearest.groups_per_row());
+    }
+    grid.scales = std::move(row_scales);
+  }
   POT_ASSIGN_OR_RETURN(
       const PotMatrix matrix,
       PotMatrix::FromCodes(options.format, rows, cols, options.granularity,
-                           grid.codes, std::move(grid.scales)));
+                           grid.codes, std::move(grid.scales),
+                           std::move(factors)));
   return AddOutliers(matrix, grid.exact);
 }
 

@@ -6,14 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "engine/base/half.h"
 #include "engine/base/status_macros.h"
 #include "trainer/base/parallel.h"
 #include "trainer/gpt2/layers.h"
 #include "trainer/gpt2/trunk.h"
 #include "trainer/ptq/calibration_sequences.h"
-#include "trainer/ptq/dequantize.h"
 #include "trainer/ptq/embedding_fisher.h"
+#include "trainer/ptq/quantized_parameters.h"
 
 namespace pot {
 namespace {
@@ -30,7 +29,7 @@ class ModelQuantizer {
                  const CalibrationSequences& text,
                  std::unique_ptr<Products<float>> products,
                  ActivationFakeQuantizer activations,
-                 std::vector<float>* parameters, const DataProgress& progress)
+                 absl::Span<float> parameters, const DataProgress& progress)
       : layout_(layout),
         config_(layout.config()),
         options_(options),
@@ -38,7 +37,7 @@ class ModelQuantizer {
         products_(std::move(products)),
         activations_(std::move(activations)),
         trunk_(config_, TrunkOptions{}, products_.get(), &activations_),
-        parameters_(parameters),
+        parameters_(layout, parameters),
         progress_(progress) {}
 
   absl::Status Run() {
@@ -48,13 +47,12 @@ class ModelQuantizer {
     return products_->status();
   }
 
-  GptqModelResult&& TakeResult() && { return std::move(result_); }
-
- private:
-  ModelParameters<const float> View() const {
-    return ViewParameters<const float>(layout_, parameters_->data());
+  GptqModelResult TakeResult() {
+    result_.matrices = parameters_.TakeMatrices();
+    return std::move(result_);
   }
 
+ private:
   // Calls fn(pass, first row) for all calibration sequences, some at a time.
   template <typename Function>
   void ForEachPass(const Function& fn) const {
@@ -101,8 +99,7 @@ class ModelQuantizer {
                    const PotMatrix& matrix, const std::vector<double>& mean) {
     const std::string name = absl::StrReplaceAll(layout_.tensors()[index].name,
                                                  {{".weight", ".bias"}});
-    float* const bias =
-        parameters_->data() + layout_.offset(layout_.Find(name));
+    float* const bias = parameters_.Values(layout_.Find(name)).data();
     const int64_t cols = matrix.cols();
     ParallelFor(matrix.rows(), 16, [&](int64_t first, int64_t last) {
       std::vector<float> quantized(cols);
@@ -127,21 +124,6 @@ class ModelQuantizer {
     return absl::CancelledError("quantizing was cancelled");
   }
 
-  // Tensor `index` becomes `matrix`, in the parameters as well.
-  void Store(int index, PotMatrix matrix) {
-    const TensorSpec& tensor = layout_.tensors()[index];
-    Dequantize(matrix,
-               absl::MakeSpan(*parameters_)
-                   .subspan(layout_.offset(index), tensor.num_elements()));
-    result_.matrices.emplace(tensor.name, std::move(matrix));
-  }
-
-  absl::Span<const float> WeightsOf(int index) const {
-    return absl::MakeConstSpan(*parameters_)
-        .subspan(layout_.offset(index),
-                 layout_.tensors()[index].num_elements());
-  }
-
   // By hessian_; embedding and head have no bias.
   absl::Status RoundWithErrors(int index, bool has_bias) {
     const TensorSpec& tensor = layout_.tensors()[index];
@@ -155,9 +137,9 @@ class ModelQuantizer {
           FactorHessian(hessian_, tensor.cols(), options_.gptq));
       result_.largest_damping =
           std::max(result_.largest_damping, factor.damping);
-      return QuantizeGptq(WeightsOf(index), tensor.rows(), tensor.cols(),
-                          options_.model.For(tensor), factor, products_.get(),
-                          options_.gptq.refinement_passes);
+      return QuantizeGptq(parameters_.Values(index), tensor.rows(),
+                          tensor.cols(), options_.model.For(tensor), factor,
+                          products_.get(), options_.gptq.refinement_passes);
     };
     absl::StatusOr<PotMatrix> matrix = quantize();
     if (!matrix.ok()) {
@@ -165,25 +147,19 @@ class ModelQuantizer {
           matrix.status().code(),
           absl::StrCat(tensor.name, ": ", matrix.status().message()));
     }
-    if (correct) CorrectBias(index, WeightsOf(index), *matrix, mean);
-    Store(index, *std::move(matrix));
+    if (correct) CorrectBias(index, parameters_.Values(index), *matrix, mean);
+    parameters_.Store(index, *std::move(matrix));
     return Advance();
   }
 
   absl::Status QuantizeEmbeddings() {
     const int64_t context = std::min(kFisherContext, text_.context());
     POT_ASSIGN_OR_RETURN(
-        hessian_,
-        EmbeddingFisher(layout_, *parameters_,
-                        text_.Sample(kFisherTokens, context), context));
+        hessian_, EmbeddingFisher(layout_, parameters_.values(),
+                                  text_.Sample(kFisherTokens, context), context,
+                                  options_.release_layer));
     POT_RETURN_IF_ERROR(RoundWithErrors(layout_.Find("wte.weight"), false));
-    if (options_.model.half_positions) {
-      const int positions = layout_.Find("wpe.weight");
-      float* const values = parameters_->data() + layout_.offset(positions);
-      for (size_t i = 0; i < WeightsOf(positions).size(); ++i) {
-        values[i] = HalfBitsToFloat(FloatToHalfBits(values[i]));
-      }
-    }
+    if (options_.model.half_positions) parameters_.HalvePositions();
     return absl::OkStatus();
   }
 
@@ -192,30 +168,28 @@ class ModelQuantizer {
     if (config_.tie_word_embeddings) return Advance();
     ClearHessian(config_.n_embd);
     ForEachPass([&](const TrunkPass& pass, int64_t) {
-      const auto hidden = trunk_.Forward(View(), pass);
+      const auto hidden = trunk_.Forward(parameters_.View(), pass);
       AddToHessian(hidden.data(), pass.rows(), config_.n_embd);
     });
     return RoundWithErrors(layout_.Find("lm_head.weight"), false);
   }
 
   absl::Status QuantizeLayers() {
-    static constexpr const char* kProducts[] = {"attn.c_attn", "attn.c_proj",
-                                                "mlp.c_fc", "mlp.c_proj"};
     const int64_t C = config_.n_embd;
     std::vector<float> x(text_.tokens().size() * C);
     ForEachPass([&](const TrunkPass& pass, int64_t row) {
-      EmbeddingForward(pass.tokens, pass.rows(), pass.context, C, View().wte,
-                       View().wpe, x.data() + row * C);
+      EmbeddingForward(pass.tokens, pass.rows(), pass.context, C,
+                       parameters_.View().wte, parameters_.View().wpe,
+                       x.data() + row * C);
     });
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
       for (int product = 0; product < 4; ++product) {
-        const int index = layout_.Find(
-            absl::StrCat("h.", layer, ".", kProducts[product], ".weight"));
+        const int index = parameters_.ProductIndex(layer, product);
         const int64_t width = layout_.tensors()[index].cols();
         ClearHessian(width);
         ForEachPass([&](const TrunkPass& pass, int64_t row) {
           trunk_.RunLayer(
-              View().layers[layer], pass, layer,
+              parameters_.View().layers[layer], pass, layer,
               [&](int at, const float* inputs, int64_t inputs_width) {
                 if (at != product) return true;
                 AddToHessian(inputs, pass.rows(), inputs_width);
@@ -226,9 +200,10 @@ class ModelQuantizer {
         POT_RETURN_IF_ERROR(RoundWithErrors(index, true));
       }
       ForEachPass([&](const TrunkPass& pass, int64_t row) {
-        trunk_.RunLayer(View().layers[layer], pass, layer, nullptr,
+        trunk_.RunLayer(parameters_.View().layers[layer], pass, layer, nullptr,
                         x.data() + row * C);
       });
+      if (options_.release_layer != nullptr) options_.release_layer(layer);
     }
     return absl::OkStatus();
   }
@@ -240,7 +215,7 @@ class ModelQuantizer {
   const std::unique_ptr<Products<float>> products_;
   ActivationFakeQuantizer activations_;
   Trunk<float> trunk_;
-  std::vector<float>* const parameters_;
+  QuantizedParameters parameters_;
   const DataProgress& progress_;
 
   std::vector<float> hessian_;  // of the product at hand
@@ -253,7 +228,7 @@ class ModelQuantizer {
 
 absl::StatusOr<GptqModelResult> QuantizeModelGptq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
-    const GptqModelOptions& options, std::vector<float>* parameters,
+    const GptqModelOptions& options, absl::Span<float> parameters,
     const DataProgress& progress) {
   POT_ASSIGN_OR_RETURN(const CalibrationSequences text,
                        CalibrationSequences::Create(
@@ -267,7 +242,7 @@ absl::StatusOr<GptqModelResult> QuantizeModelGptq(
   ModelQuantizer quantizer(layout, options, text, std::move(products),
                            std::move(activations), parameters, progress);
   POT_RETURN_IF_ERROR(quantizer.Run());
-  return std::move(quantizer).TakeResult();
+  return quantizer.TakeResult();
 }
 
 }  // namespace pot

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/gpt2/quantize_model.h"
 #include "engine/quant/pot_matrix.h"
 #include "trainer/data/token_corpus.h"
@@ -33,6 +34,8 @@ struct GptqModelOptions {
   bool correct_biases = true;
   // Tokens of a calibration sequence, at most n_positions.
   int64_t context = 0;
+  // Called when a layer's parameters are not needed for now. May be null.
+  std::function<void(int64_t layer)> release_layer;
 };
 
 struct GptqModelResult {
@@ -49,7 +52,7 @@ struct GptqModelResult {
 // tokens, 20 bytes for each element of the largest Hessian, EmbeddingFisher's.
 absl::StatusOr<GptqModelResult> QuantizeModelGptq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
-    const GptqModelOptions& options, std::vector<float>* parameters,
+    const GptqModelOptions& options, absl::Span<float> parameters,
     const DataProgress& progress);
 
 }  // namespace pot

@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kRows = 8;
 // Added to the diagonal of the normal equations, over itself.
 constexpr double kRidge = 1e-9;
+// The largest power of two that a group's scale is of its row's.
+constexpr int kTopFactor = 128;
 
 // y[0, n) += factor * x[0, n).
 POT_MULTIVERSION void AddScaled(float factor, const float* x, int64_t n,
@@ -130,8 +132,40 @@ class RowRefiner {
       }
     }
     for (int64_t row = 0; row < count_; ++row) {
-      UseScales(a.data() + row * groups_ * groups_, b.data() + row * groups_,
-                Scales(row));
+      double* const row_a = a.data() + row * groups_ * groups_;
+      double* const row_b = b.data() + row * groups_;
+      if (grid_.factors.empty()) {
+        UseScales(row_a, row_b, Scales(row));
+      } else {
+        UseRowScale(row_a, row_b, row);
+      }
+    }
+  }
+
+  // With the scales r f_i of a row the least error is that of
+  // r = f b / (f A f^T).
+  void UseRowScale(const double* a, const double* b, int64_t row) {
+    const int32_t* const factors =
+        grid_.factors.data() + (first_ + row) * groups_;
+    double along = 0, curvature = 0;
+    for (int64_t i = 0; i < groups_; ++i) {
+      along += factors[i] * b[i];
+      for (int64_t j = 0; j < groups_; ++j) {
+        curvature += a[i * groups_ + j] * factors[i] * factors[j];
+      }
+    }
+    const double scale = along / curvature;
+    const float most =
+        kMaxWeight / static_cast<float>(options_.format->top() * kTopFactor);
+    // Negated, so that a NaN fails too.
+    if (!(std::fabs(scale) >= std::numeric_limits<float>::min() &&
+          std::fabs(scale) <= most) ||
+        !(scale * grid_.RowScale(first_ + row, groups_) > 0)) {
+      return;
+    }
+    for (int64_t i = 0; i < groups_; ++i) {
+      Scales(row)[i] =
+          static_cast<float>(scale) * static_cast<float>(factors[i]);
     }
   }
 

@@ -5,14 +5,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/half.h"
 #include "engine/base/status_macros.h"
 #include "trainer/base/parallel.h"
 #include "trainer/gpt2/layers.h"
 #include "trainer/gpt2/trunk.h"
 #include "trainer/optimizer/adamw.h"
 #include "trainer/ptq/calibration_sequences.h"
-#include "trainer/ptq/dequantize.h"
+#include "trainer/ptq/quantized_parameters.h"
 #include "trainer/ptq/tuned_matrix.h"
 
 namespace pot {
@@ -20,8 +19,6 @@ namespace {
 
 // Tokens of a forward pass, and of a step; the paper's steps have as many.
 constexpr int64_t kForwardRows = 4096, kStepRows = 2048;
-constexpr const char* kProducts[] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
-                                     "mlp.c_proj"};
 
 class BlockTrainer {
  public:
@@ -29,7 +26,7 @@ class BlockTrainer {
                const CalibrationSequences& text,
                std::unique_ptr<Products<float>> products,
                ActivationFakeQuantizer activations,
-               std::vector<float>* parameters, const DataProgress& progress)
+               absl::Span<float> parameters, const DataProgress& progress)
       : layout_(layout),
         config_(layout.config()),
         options_(options),
@@ -38,7 +35,7 @@ class BlockTrainer {
         activations_(std::move(activations)),
         exact_(config_, TrunkOptions{}, products_.get(), nullptr),
         quantized_(config_, TrunkOptions{}, products_.get(), &activations_),
-        parameters_(parameters),
+        parameters_(layout, parameters),
         progress_(progress) {
     adamw_.beta2 = 0.999;
     adamw_.weight_decay = options.potptq.lambda;
@@ -60,59 +57,44 @@ class BlockTrainer {
     POT_RETURN_IF_ERROR(QuantizeEmbeddings());
     x_.resize(text_.tokens().size() * C);
     text_.ForEachPass(kForwardRows, [&](const TrunkPass& pass, int64_t row) {
-      EmbeddingForward(pass.tokens, pass.rows(), pass.context, C, View().wte,
-                       View().wpe, x_.data() + row * C);
+      EmbeddingForward(pass.tokens, pass.rows(), pass.context, C,
+                       parameters_.View().wte, parameters_.View().wpe,
+                       x_.data() + row * C);
     });
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
       POT_RETURN_IF_ERROR(TrainLayer(layer));
       text_.ForEachPass(kForwardRows, [&](const TrunkPass& pass, int64_t row) {
-        quantized_.RunLayer(View().layers[layer], pass, layer, nullptr,
-                            x_.data() + row * C);
+        quantized_.RunLayer(parameters_.View().layers[layer], pass, layer,
+                            nullptr, x_.data() + row * C);
       });
+      if (options_.release_layer != nullptr) options_.release_layer(layer);
     }
     return products_->status();
   }
 
-  PotPtqModelResult&& TakeResult() && { return std::move(result_); }
+  PotPtqModelResult TakeResult() {
+    result_.matrices = parameters_.TakeMatrices();
+    return std::move(result_);
+  }
 
  private:
-  ModelParameters<const float> View() const {
-    return ViewParameters<const float>(layout_, parameters_->data());
-  }
-
-  int Index(int64_t layer, int product) const {
-    return layout_.Find(
-        absl::StrCat("h.", layer, ".", kProducts[product], ".weight"));
-  }
-
   int64_t EpochsOf(int64_t layer) const {
     if (options_.potptq.epochs > 0) return options_.potptq.epochs;
     for (int product = 0; product < 4; ++product) {
-      const TensorSpec& tensor = layout_.tensors()[Index(layer, product)];
+      const TensorSpec& tensor =
+          layout_.tensors()[parameters_.ProductIndex(layer, product)];
       if (options_.model.For(tensor).format->bits <= 2) return 40;
     }
     return 10;
   }
 
-  absl::Span<float> Values(int index) {
-    return absl::MakeSpan(*parameters_)
-        .subspan(layout_.offset(index),
-                 layout_.tensors()[index].num_elements());
-  }
-
-  // Tensor `index` becomes `matrix`, in the parameters as well.
-  void Store(int index, PotMatrix matrix) {
-    Dequantize(matrix, Values(index));
-    result_.matrices.emplace(layout_.tensors()[index].name, std::move(matrix));
-  }
-
   absl::Status RoundAlone(int index) {
     const TensorSpec& tensor = layout_.tensors()[index];
     absl::StatusOr<PotMatrix> matrix =
-        QuantizePot(Values(index), tensor.rows(), tensor.cols(),
+        QuantizePot(parameters_.Values(index), tensor.rows(), tensor.cols(),
                     options_.model.For(tensor));
     if (!matrix.ok()) return Named(tensor, matrix.status());
-    Store(index, *std::move(matrix));
+    parameters_.Store(index, *std::move(matrix));
     return absl::OkStatus();
   }
 
@@ -127,11 +109,7 @@ class BlockTrainer {
     if (!config_.tie_word_embeddings) {
       POT_RETURN_IF_ERROR(RoundAlone(layout_.Find("lm_head.weight")));
     }
-    if (options_.model.half_positions) {
-      for (float& value : Values(layout_.Find("wpe.weight"))) {
-        value = HalfBitsToFloat(FloatToHalfBits(value));
-      }
-    }
+    if (options_.model.half_positions) parameters_.HalvePositions();
     return absl::OkStatus();
   }
 
@@ -140,15 +118,15 @@ class BlockTrainer {
     // What the float layer makes of the same inputs.
     targets_ = x_;
     text_.ForEachPass(kForwardRows, [&](const TrunkPass& pass, int64_t row) {
-      exact_.RunLayer(View().layers[layer], pass, layer, nullptr,
+      exact_.RunLayer(parameters_.View().layers[layer], pass, layer, nullptr,
                       targets_.data() + row * C);
     });
     std::vector<std::vector<float>> weights;
     std::vector<TunedMatrix> matrices;
     for (int product = 0; product < 4; ++product) {
-      const int index = Index(layer, product);
+      const int index = parameters_.ProductIndex(layer, product);
       const TensorSpec& tensor = layout_.tensors()[index];
-      const absl::Span<const float> values = Values(index);
+      const absl::Span<const float> values = parameters_.Values(index);
       weights.emplace_back(values.begin(), values.end());
       absl::StatusOr<TunedMatrix> matrix =
           TunedMatrix::Create(weights.back(), tensor.rows(), tensor.cols(),
@@ -172,7 +150,8 @@ class BlockTrainer {
     }
     for (int product = 0; product < 4; ++product) {
       POT_ASSIGN_OR_RETURN(PotMatrix matrix, matrices[product].Export());
-      Store(Index(layer, product), std::move(matrix));
+      parameters_.Store(parameters_.ProductIndex(layer, product),
+                        std::move(matrix));
     }
     return absl::OkStatus();
   }
@@ -180,7 +159,7 @@ class BlockTrainer {
   // The layer's matrices become what they are under their scales.
   void UseScales(int64_t layer, const std::vector<TunedMatrix>& matrices) {
     for (int product = 0; product < 4; ++product) {
-      matrices[product].Round(Values(Index(layer, product)).data());
+      matrices[product].Round(parameters_.ProductValues(layer, product).data());
     }
   }
 
@@ -192,8 +171,8 @@ class BlockTrainer {
     text_.ForEachPass(kForwardRows, [&](const TrunkPass& pass, int64_t row) {
       const float* const x = x_.data() + row * C;
       output_.assign(x, x + pass.rows() * C);
-      quantized_.RunLayer(View().layers[layer], pass, layer, nullptr,
-                          output_.data());
+      quantized_.RunLayer(parameters_.View().layers[layer], pass, layer,
+                          nullptr, output_.data());
       for (int64_t i = 0; i < pass.rows() * C; ++i) {
         const double difference = double{output_[i]} - targets_[row * C + i];
         error += difference * difference;
@@ -216,8 +195,8 @@ class BlockTrainer {
       const int64_t count = pass.rows() * C;
       const float* const x = x_.data() + row * C;
       output_.assign(x, x + count);
-      quantized_.RunLayer(View().layers[layer], pass, layer, nullptr,
-                          output_.data());
+      quantized_.RunLayer(parameters_.View().layers[layer], pass, layer,
+                          nullptr, output_.data());
       // Of the squared error over that of all tokens at the start, so that the
       // loss begins at 1 whatever the layer's size.
       const auto factor = static_cast<float>(
@@ -226,13 +205,14 @@ class BlockTrainer {
         output_[i] = factor * (output_[i] - targets_[row * C + i]);
       }
       std::fill(gradient_buffer_.begin(), gradient_buffer_.end(), 0.0f);
-      quantized_.RunLayerBackward(View().layers[layer], pass, layer, gradients_,
-                                  output_.data());
+      quantized_.RunLayerBackward(parameters_.View().layers[layer], pass, layer,
+                                  gradients_, output_.data());
       ++step;
       for (int product = 0; product < 4; ++product) {
         (*matrices)[product].Step(
             adamw_, options_.potptq.learning_rate, step,
-            {weight_gradients[product], Values(Index(layer, product)).size()});
+            {weight_gradients[product],
+             parameters_.ProductValues(layer, product).size()});
       }
       ++done_;
       cancelled = progress_ != nullptr && !progress_(done_, total_);
@@ -253,7 +233,7 @@ class BlockTrainer {
   ActivationFakeQuantizer activations_;
   Trunk<float> exact_;
   Trunk<float> quantized_;
-  std::vector<float>* const parameters_;
+  QuantizedParameters parameters_;
   const DataProgress& progress_;
   AdamWOptions adamw_;
 
@@ -288,7 +268,7 @@ absl::Status CheckPotPtqOptions(const PotPtqOptions& options) {
 
 absl::StatusOr<PotPtqModelResult> QuantizeModelPotPtq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
-    const PotPtqModelOptions& options, std::vector<float>* parameters,
+    const PotPtqModelOptions& options, absl::Span<float> parameters,
     const DataProgress& progress) {
   POT_RETURN_IF_ERROR(CheckPotPtqOptions(options.potptq));
   POT_ASSIGN_OR_RETURN(const CalibrationSequences text,
@@ -303,7 +283,7 @@ absl::StatusOr<PotPtqModelResult> QuantizeModelPotPtq(
   BlockTrainer trainer(layout, options, text, std::move(products),
                        std::move(activations), parameters, progress);
   POT_RETURN_IF_ERROR(trainer.Run());
-  return std::move(trainer).TakeResult();
+  return trainer.TakeResult();
 }
 
 }  // namespace pot

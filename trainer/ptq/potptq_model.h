@@ -6,11 +6,13 @@
 #define POT_TRAINER_PTQ_POTPTQ_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/gpt2/quantize_model.h"
 #include "engine/quant/pot_matrix.h"
 #include "trainer/data/token_corpus.h"
@@ -37,6 +39,8 @@ struct PotPtqModelOptions {
   ActivationFakeQuantization activations = ActivationFakeQuantization::kAffine;
   // Tokens of a calibration sequence, at most n_positions.
   int64_t context = 0;
+  // Called when a layer's parameters are not needed for now. May be null.
+  std::function<void(int64_t layer)> release_layer;
 };
 
 struct PotPtqModelResult {
@@ -58,7 +62,7 @@ absl::Status CheckPotPtqOptions(const PotPtqOptions& options);
 // of all calibration tokens, and a layer's gradients and moments.
 absl::StatusOr<PotPtqModelResult> QuantizeModelPotPtq(
     const ParameterLayout& layout, const TokenCorpus& calibration,
-    const PotPtqModelOptions& options, std::vector<float>* parameters,
+    const PotPtqModelOptions& options, absl::Span<float> parameters,
     const DataProgress& progress);
 
 }  // namespace pot

@@ -79,7 +79,7 @@ TEST_P(EqualizationTest, ChangesWeightsAndNotOneBitOfWhatComesOut) {
   const std::vector<float> before = Hidden(), original = parameters_;
   const auto result =
       EqualizeModel(layout_, options, calibrated ? &text_ : nullptr, kContext,
-                    &parameters_, nullptr);
+                    absl::MakeSpan(parameters_), nullptr);
   ASSERT_TRUE(result.ok()) << result.status();
 
   const auto& config = layout_.config();
@@ -146,8 +146,8 @@ TEST(EqualizationLimits, WhatWouldNotStayExactIsLeftAlone) {
   QuantizeModelOptions options;
   options.layers.format = *FindPotFormat("int4");
   options.embedding = options.layers;
-  const auto result =
-      EqualizeModel(layout, options, nullptr, 0, &parameters, nullptr);
+  const auto result = EqualizeModel(layout, options, nullptr, 0,
+                                    absl::MakeSpan(parameters), nullptr);
   ASSERT_TRUE(result.ok()) << result.status();
   for (const EqualizedProduct& product : result->products) {
     if (product.name.ends_with("attn.c_attn.weight")) {

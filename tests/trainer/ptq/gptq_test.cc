@@ -131,6 +131,31 @@ TEST_P(GptqTest, EqualsItsDefinition) {
   EXPECT_LT(refined_error, 0.9 * error);
 }
 
+TEST_P(GptqTest, GroupsKeepTheirPowersOfTwoOfARowsScale) {
+  const std::vector<float> x = Inputs(), w = Weights();
+  GptqOptions gptq;
+  gptq.activation_order = GetParam();
+  const auto factor = FactorHessian(HessianOf(x), kCols, gptq);
+  ASSERT_TRUE(factor.ok()) << factor.status();
+  const auto products = *Products<float>::Create(Precision::kF32);
+  QuantizeOptions options = Options();
+  options.granularity = *Granularity::Parse("g32p2");
+  const auto nearest = QuantizePot(w, kRows, kCols, options);
+  ASSERT_TRUE(nearest.ok()) << nearest.status();
+  double error = 0.5 * OutputError(w, *nearest, x);
+  for (const int refinements : {0, 2}) {
+    const auto quantized = QuantizeGptq(w, kRows, kCols, options, *factor,
+                                        products.get(), refinements);
+    ASSERT_TRUE(quantized.ok()) << quantized.status();
+    EXPECT_EQ(quantized->granularity(), options.granularity);
+    EXPECT_EQ(quantized->packed_factors(), nearest->packed_factors());
+    EXPECT_EQ(quantized->scales().size(), kRows);
+    EXPECT_EQ(quantized->scales() == nearest->scales(), refinements == 0);
+    EXPECT_LT(OutputError(w, *quantized, x), error);
+    error = 0.95 * OutputError(w, *quantized, x);
+  }
+}
+
 TEST_P(GptqTest, OutliersTakeUpTheErrorsBeforeThemAndLeaveNone) {
   const std::vector<float> x = Inputs(), w = Weights();
   GptqOptions gptq;

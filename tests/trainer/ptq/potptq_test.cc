@@ -121,13 +121,13 @@ class PotPtqModelTest : public testing::Test {
 TEST_F(PotPtqModelTest, LowersEveryBlocksErrorAndTheEngineComputesTheSame) {
   const PotPtqModelOptions options = ModelOptions("g32");
   int64_t done = 0;
-  const auto result =
-      QuantizeModelPotPtq(layout_, Corpus(20), options, &parameters_,
-                          [&](int64_t now, int64_t total) {
-                            EXPECT_EQ(now, ++done);
-                            EXPECT_LE(now, total);
-                            return true;
-                          });
+  const auto result = QuantizeModelPotPtq(layout_, Corpus(20), options,
+                                          absl::MakeSpan(parameters_),
+                                          [&](int64_t now, int64_t total) {
+                                            EXPECT_EQ(now, ++done);
+                                            EXPECT_LE(now, total);
+                                            return true;
+                                          });
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_GT(done, 0);
   ASSERT_EQ(result->error_ratios.size(), 3u);
@@ -169,7 +169,7 @@ TEST_F(PotPtqModelTest, LowersEveryBlocksErrorAndTheEngineComputesTheSame) {
 
 TEST_F(PotPtqModelTest, StopsWhenToldTo) {
   const auto result = QuantizeModelPotPtq(
-      layout_, Corpus(20), ModelOptions("tensor"), &parameters_,
+      layout_, Corpus(20), ModelOptions("tensor"), absl::MakeSpan(parameters_),
       [](int64_t done, int64_t) { return done < 3; });
   EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
 }
@@ -177,14 +177,14 @@ TEST_F(PotPtqModelTest, StopsWhenToldTo) {
 TEST_F(PotPtqModelTest, RefusesWhatIsOutOfRange) {
   PotPtqModelOptions options = ModelOptions("row");
   options.potptq.learning_rate = 0;
-  auto result =
-      QuantizeModelPotPtq(layout_, Corpus(20), options, &parameters_, nullptr);
+  auto result = QuantizeModelPotPtq(layout_, Corpus(20), options,
+                                    absl::MakeSpan(parameters_), nullptr);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("(0, 1]"));
   options = ModelOptions("row");
   options.context = 1 << 20;
-  result =
-      QuantizeModelPotPtq(layout_, Corpus(20), options, &parameters_, nullptr);
+  result = QuantizeModelPotPtq(layout_, Corpus(20), options,
+                               absl::MakeSpan(parameters_), nullptr);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
