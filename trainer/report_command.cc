@@ -28,7 +28,6 @@
 #include "trainer/evaluation_flags.h"
 #include "trainer/model_source.h"
 #include "trainer/progress_bar.h"
-#include "trainer/quantize_job.h"
 #include "trainer/report/measure_case.h"
 #include "trainer/report/report_case.h"
 #include "trainer/report/report_files.h"
@@ -73,7 +72,7 @@ ReportSelection Expand(ReportSelection selection) {
     selection.granularities = {"tensor", "row",    "g128",  "g64",
                                "g32",    "g128p2", "g64p2", "g32p2"};
   }
-  if (IsAll(selection.methods)) selection.methods = QuantizeMethods();
+  if (IsAll(selection.methods)) selection.methods = ReportMethods();
   return selection;
 }
 
@@ -261,10 +260,9 @@ absl::Status Run(Flags flags) {
   POT_RETURN_IF_ERROR(CheckCaseMemory(model, flags.jobs));
   POT_RETURN_IF_ERROR(ReadText(flags, model.config(), &inputs));
   std::optional<TokenCorpus> calibration;
-  if (std::any_of(cases.begin(), cases.end(),
-                  [](const ReportCase& which) {
-                    return NeedsCalibration(which.method);
-                  }) ||
+  if (std::any_of(
+          cases.begin(), cases.end(),
+          [](const ReportCase& which) { return NeedsCalibration(which); }) ||
       flags.calibration.equalize) {
     POT_ASSIGN_OR_RETURN(calibration,
                          ReadCalibrationText(flags.model, flags.calibration,
@@ -325,7 +323,8 @@ void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
       ->capture_default_str();
   command
       ->add_option("--methods", selection->methods,
-                   "As --method of quantize, with commas, or all")
+                   "As --method of quantize, with +outliers (0.1%) and "
+                   "+equalize where wanted, with commas, or all")
       ->delimiter(',')
       ->capture_default_str();
 }

@@ -130,14 +130,14 @@ class TrainingTest(TrainerTest):
     def report(*arguments):
       return run("report", TINY, self.text, "--out", out, "--formats",
                  "pot4,pot3", "--granularities", "row,g64", "--methods",
-                 "rtn,gptq", "--calibration-tokens", 512, "--tokens", 500,
+                 "rtn,gptq,rtn+outliers+equalize", "--calibration-tokens", 512, "--tokens", 500,
                  "--threads", 2, "--jobs", 2,
                  *arguments)
 
     result = report()
     self.assertEqual(0, result.returncode, result.stderr)
     rows = json.loads((out / "report.json").read_text())["rows"]
-    self.assertEqual(9, len(rows))
+    self.assertEqual(13, len(rows))
     by_key = {(r["format"], r["granularity"], r["method"]): r for r in rows}
     self.assertEqual(32, by_key["f32", "", ""]["bits_per_weight"])
     # Of floats against themselves; a float product is not the same bits in every
@@ -149,6 +149,11 @@ class TrainingTest(TrainerTest):
     self.assertLess(fine["mean_kl_nats"], coarse["mean_kl_nats"])
     for kind, error in fine["squared_error"].items():
       self.assertLess(error, coarse["squared_error"][kind], kind)
+    both = by_key["pot4", "g64", "rtn+outliers+equalize"]
+    # A thousandth of the weights in 48 bits, and a scale of them per matrix.
+    self.assertTrue(0.04 < both["bits_per_weight"] - fine["bits_per_weight"]
+                    < 0.08, both)
+    self.assertEqual({}, both["squared_error"])
     # Each figure is that of the command that makes one model.
     self.assertEqual(0, run("quantize", "--from", TINY, "--format", "pot4",
                             "--granularity", "g64", "--out",
@@ -166,7 +171,7 @@ class TrainingTest(TrainerTest):
     self.assertEqual(0, row["decode_tokens_per_second"])
     # Markdown, CSV and plots have the same rows.
     table = (out / "report.md").read_text()
-    self.assertEqual(9, len(re.findall(r"^\| (\*\*)?(f32|pot)", table, re.M)))
+    self.assertEqual(13, len(re.findall(r"^\| (\*\*)?(f32|pot)", table, re.M)))
     with (out / "report.csv").open(newline="") as file:
       for row, line in zip(rows, csv.DictReader(file), strict=True):
         # It has nine digits.
@@ -181,13 +186,14 @@ class TrainingTest(TrainerTest):
     before = (out / "rows/pot4-row-rtn.json").stat().st_mtime_ns
     result = report()
     self.assertEqual(0, result.returncode, result.stderr)
-    self.assertIn("8 rows were in", result.stderr)
+    self.assertIn("12 rows were in", result.stderr)
     self.assertEqual(before,
                      (out / "rows/pot4-row-rtn.json").stat().st_mtime_ns)
     self.assert_fails(report("--slice", "0.5:1"), 2, "measured with another",
                       "text")
     self.assert_fails(report("--formats", "pot9"), 2, "pot9")
     self.assert_fails(report("--methods", "rtn"), 2, "twice")
+    self.assert_fails(report("--methods", "rtn+gptq"), 2, "+outliers", "gptq")
     self.assert_fails(run("report", TINY, self.text, "--out", out, "--jobs",
                           3, "--threads", 2), 2, "--jobs is at most")
 
@@ -230,7 +236,8 @@ class QuantizeTest(TrainerTest):
     rows = json.loads(result.stdout)
     self.assertEqual(["f32", "twohot4", "twohot4"],
                      [row["format"] for row in rows])
-    self.assertEqual(0, rows[0]["mean_kl_nats"])
+    # Of two loads of the same floats: see the report's test.
+    self.assertAlmostEqual(0, rows[0]["mean_kl_nats"], delta=1e-9)
     self.assertEqual(1, rows[0]["top1_agreement"])
     self.assertGreater(rows[1]["mean_kl_nats"], 0)
     self.assertLess(rows[1]["resident_weight_bytes"],
@@ -274,6 +281,12 @@ class QuantizeTest(TrainerTest):
     self.assertLess(lost("gptq", *gptq, "--act-order"), 0.75 * rounded)
     provenance = (self.dir / "repo/gptq/1/model.pot.safetensors").read_bytes()
     self.assertIn(b'"gptq"', provenance[:100000])
+    # A layer in memory at a time: the same bytes, and nothing left behind.
+    (self.dir / "spill").mkdir()
+    lost("spilled", *gptq, "--act-order", "--spill", self.dir / "spill")
+    self.assertEqual(provenance, (
+        self.dir / "repo/spilled/1/model.pot.safetensors").read_bytes())
+    self.assertFalse(list((self.dir / "spill").iterdir()))
 
   def test_potptq_trains_scales_and_equalization_changes_no_float(self):
     model = ROOT / "deploy/models/shakespeare-char/1"
@@ -369,6 +382,8 @@ class QuantizeTest(TrainerTest):
          ["cannot open"]),
         (["--method", "gptq", "--calibration", TINY / "merges.txt",
           "--calibration-tokens", "1"], 2, ["--calibration-tokens", "1"]),
+        (["--method", "gptq", "--calibration", "self", "--calibration-tokens",
+          64, "--spill", self.dir / "none"], 2, ["cannot open", "none"]),
         (["--method", "gptq", "--calibration", "self", "--damping", "0"], 2,
          ["damping", "0"]),
         (["--method", "potptq-step2"], 2, ["potptq-step2", "--calibration"]),

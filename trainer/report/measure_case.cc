@@ -126,15 +126,14 @@ absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
                       const std::string& scratch, int threads,
                       const std::function<void(double)>& progress,
                       ReportRow* row) {
-  QuantizeJob job;
+  POT_ASSIGN_OR_RETURN(QuantizeJob job, JobOf(which));
+  const bool equalize = job.calibration.equalize || inputs.calibration.equalize;
   job.from = inputs.model;
-  job.quantize.format = which.format;
-  job.quantize.granularity = which.granularity;
-  job.quantize.method = which.method;
   job.threads = threads;
   job.calibration = inputs.calibration;
+  job.calibration.equalize = equalize;
   job.calibration.texts.clear();
-  if (NeedsCalibration(which.method) || job.calibration.equalize) {
+  if (NeedsCalibration(which) || equalize) {
     job.calibration_text = inputs.calibration_text;
   }
   const Clock::time_point start = Clock::now();
@@ -150,7 +149,7 @@ absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
   row->quantize_seconds = SecondsSince(start);
   row->bits_per_weight = outcome.report->bits_per_weight;
   // Weights that were moved first are not those of the file.
-  if (job.calibration.equalize) return absl::OkStatus();
+  if (equalize) return absl::OkStatus();
   POT_ASSIGN_OR_RETURN(row->squared_error,
                        SquaredErrors(inputs.model, scratch));
   return absl::OkStatus();

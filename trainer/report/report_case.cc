@@ -1,17 +1,22 @@
 #include "trainer/report/report_case.h"
 
+#include <algorithm>
 #include <set>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/quant/granularity.h"
 #include "engine/quant/pot_format.h"
-#include "trainer/quantize_job.h"
 
 namespace pot {
 namespace {
+
+// What may follow a method.
+constexpr char kOutliers[] = "outliers";
+constexpr char kEqualize[] = "equalize";
 
 absl::Status CheckList(const char* flag,
                        const std::vector<std::string>& names) {
@@ -29,11 +34,8 @@ absl::Status CheckList(const char* flag,
 }
 
 absl::Status CheckCase(const ReportCase& which) {
-  QuantizeJob job;
-  job.quantize.format = which.format;
-  job.quantize.granularity = which.granularity;
-  job.quantize.method = which.method;
-  if (NeedsCalibration(which.method)) job.calibration.texts = {"self"};
+  POT_ASSIGN_OR_RETURN(QuantizeJob job, JobOf(which));
+  if (NeedsCalibration(which)) job.calibration.texts = {"self"};
   return CheckQuantizeJob(job);
 }
 
@@ -52,6 +54,47 @@ absl::Status CheckNames(const ReportSelection& selection) {
 }
 
 }  // namespace
+
+std::vector<std::string> ReportMethods() {
+  std::vector<std::string> methods = QuantizeMethods();
+  for (const char* const method : {"rtn", "gptq"}) {
+    for (const char* const addition : {kOutliers, kEqualize}) {
+      methods.push_back(absl::StrCat(method, "+", addition));
+    }
+  }
+  return methods;
+}
+
+absl::StatusOr<QuantizeJob> JobOf(const ReportCase& which) {
+  QuantizeJob job;
+  job.quantize.format = which.format;
+  job.quantize.granularity = which.granularity;
+  const std::vector<std::string> parts = absl::StrSplit(which.method, '+');
+  job.quantize.method = parts[0];
+  for (size_t i = 1; i < parts.size(); ++i) {
+    if (std::find(parts.begin() + 1, parts.begin() + i, parts[i]) !=
+        parts.begin() + i) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "method ", Quote(which.method), " has ", Quote(parts[i]), " twice"));
+    }
+    if (parts[i] == kOutliers) {
+      job.quantize.outliers = "0.1%";
+    } else if (parts[i] == kEqualize) {
+      job.calibration.equalize = true;
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "method ", Quote(which.method), ": known additions are +", kOutliers,
+          " and +", kEqualize, ", not ", Quote(parts[i])));
+    }
+  }
+  return job;
+}
+
+bool NeedsCalibration(const ReportCase& which) {
+  const absl::StatusOr<QuantizeJob> job = JobOf(which);
+  return job.ok() &&
+         (NeedsCalibration(job->quantize.method) || job->calibration.equalize);
+}
 
 std::string ReportCase::Key() const {
   return is_float() ? format

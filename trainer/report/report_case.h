@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "trainer/quantize_job.h"
 
 namespace pot {
 
@@ -14,7 +15,9 @@ namespace pot {
 struct ReportCase {
   std::string format;       // a PotFormat's
   std::string granularity;  // "row", "g64", ..
-  std::string method;       // of `pot-trainer quantize --method`
+  // Of `pot-trainer quantize --method`, and what is done beside it:
+  // "gptq+outliers" (0.1 % of the weights), "rtn+equalize", or both.
+  std::string method;
 
   bool is_float() const { return method.empty(); }
   // "pot4-g64-gptq": a file's name.
@@ -24,6 +27,16 @@ struct ReportCase {
 
   bool operator==(const ReportCase&) const = default;
 };
+
+// All known methods, and rtn and gptq with each addition.
+std::vector<std::string> ReportMethods();
+
+// What `pot-trainer quantize` does, but for the model and the calibration.
+// INVALID_ARGUMENT for an addition that is unknown or there twice.
+absl::StatusOr<QuantizeJob> JobOf(const ReportCase& which);
+
+// Whether it looks at a calibration text.
+bool NeedsCalibration(const ReportCase& which);
 
 struct ReportSelection {
   std::vector<std::string> formats;
