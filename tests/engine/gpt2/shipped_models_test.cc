@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "engine/base/file.h"
 #include "engine/gpt2/evaluation.h"
 #include "engine/gpt2/model_files.h"
@@ -31,6 +32,8 @@ constexpr Golden kGoldens[] = {
     {"shakespeare-char/3", ActivationMode::kAffine, 0x1.934b94af71ff6p+0},
     // 1.5749320106859743
     {"shakespeare-char/3", ActivationMode::kSymmetric, 0x1.932ebe8751dd4p+0},
+    // 4.445404228751059
+    {"novels/1", ActivationMode::kAffine, 0x1.1c8180bcff190p+2},
 };
 
 class ShippedModelsTest : public testing::TestWithParam<Golden> {};
@@ -69,10 +72,11 @@ TEST_P(ShippedModelsTest, PerplexityNeverChangesABit) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ShippedModelsTest, testing::ValuesIn(kGoldens),
                          [](const auto& test) {
-                           return absl::StrCat(
-                               "Version",
-                               std::string(test.param.model).substr(17),
-                               ActivationModeName(test.param.activations));
+                           return absl::StrReplaceAll(
+                               absl::StrCat(
+                                   test.param.model, "/",
+                                   ActivationModeName(test.param.activations)),
+                               {{"-", "_"}, {"/", "_"}});
                          });
 
 }  // namespace
