@@ -39,11 +39,18 @@ class Height {
   }
 
   std::string Axis() const {
-    return relative_ ? absl::StrFormat(
-                           "set ylabel 'perplexity above the %.4g of "
-                           "f32, %%'\nset logscale y\n",
-                           float_)
-                     : std::string("set ylabel 'perplexity'\n");
+    if (!relative_) return "set ylabel 'perplexity'\n";
+    // Left alone, gnuplot names powers of ten alone: often one.
+    std::vector<std::string> tics;
+    for (double decade = 0.01; decade < 1e6; decade *= 10) {
+      for (const int digit : {1, 2, 5}) {
+        tics.push_back(absl::StrFormat("%.3g", digit * decade));
+      }
+    }
+    return absl::StrFormat(
+        "set ylabel 'perplexity above the %.4g of f32, %%'\n"
+        "set logscale y\nset ytics nomirror (%s)\n",
+        float_, absl::StrJoin(tics, ", "));
   }
 
   // The float model as a line, unless it is the axis's zero or not there.
