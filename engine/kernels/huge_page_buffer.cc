@@ -48,27 +48,55 @@ class Pages {
   uint8_t* base() const { return base_; }
   size_t size() const { return size_; }
 
+  // Whole huge pages are zero again, and take no memory until written to.
+  void Discard(size_t begin, size_t bytes) const {
+    madvise(base_ + begin, bytes, MADV_DONTNEED);
+  }
+
  private:
   const size_t size_;
   uint8_t* base_;
 };
 
-// Handed out from front to back.
+// Handed out from front to back, never twice; but a page without buffers takes
+// no memory. Thread-safe.
 class Arena {
  public:
-  explicit Arena(size_t size) : pages_(size) {}
+  explicit Arena(size_t size) : pages_(size), buffers_(size / kHugePage) {}
 
   // Null when the rest is too small.
-  void* Take(size_t bytes) {
+  uint8_t* Take(size_t bytes) {
+    MutexLock lock(&mutex_);
     if (bytes > pages_.size() - used_) return nullptr;
-    void* const memory = pages_.base() + used_;
+    const size_t begin = used_;
     used_ += RoundUp(bytes, kAlignment);
-    return memory;
+    for (size_t page = begin / kHugePage; page < PagesTo(begin + bytes);
+         ++page) {
+      ++buffers_[page];
+    }
+    return pages_.base() + begin;
+  }
+
+  // What Take(bytes) returned.
+  void GiveBack(const uint8_t* memory, size_t bytes) {
+    const size_t begin = static_cast<size_t>(memory - pages_.base());
+    MutexLock lock(&mutex_);
+    for (size_t page = begin / kHugePage; page < PagesTo(begin + bytes);
+         ++page) {
+      if (--buffers_[page] == 0) pages_.Discard(page * kHugePage, kHugePage);
+    }
   }
 
  private:
+  static size_t PagesTo(size_t end) {
+    return RoundUp(end, kHugePage) / kHugePage;
+  }
+
   const Pages pages_;
-  size_t used_ = 0;
+  Mutex mutex_;
+  size_t used_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Those that have bytes in each page.
+  std::vector<uint32_t> buffers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -82,14 +110,17 @@ std::shared_ptr<void> AllocateOnHugePages(size_t bytes, HugePageStream stream) {
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   MutexLock lock(&mutex);
   std::shared_ptr<Arena> arena = last.lock();
-  void* memory = arena == nullptr ? nullptr : arena->Take(bytes);
+  uint8_t* memory = arena == nullptr ? nullptr : arena->Take(bytes);
   if (memory == nullptr) {
     arena =
         std::make_shared<Arena>(std::max(kMinArena, RoundUp(bytes, kHugePage)));
     memory = arena->Take(bytes);
     last = arena;
   }
-  return std::shared_ptr<void>(std::move(arena), memory);
+  return std::shared_ptr<void>(
+      memory, [arena = std::move(arena), bytes](void* buffer) {
+        arena->GiveBack(static_cast<const uint8_t*>(buffer), bytes);
+      });
 }
 
 // Slabs of slots of one size.

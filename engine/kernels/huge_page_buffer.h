@@ -16,8 +16,9 @@ namespace pot {
 enum class HugePageStream { kCodes, kScales };
 
 // `bytes` zeroed bytes, 64-byte aligned. Buffers of a stream that are made one
-// after the other share pages, and a page is given back with the last of them:
-// for memory that is freed together. Throws std::bad_alloc. Thread-safe.
+// after the other share huge pages, and a page is given back with the last of
+// its buffers: for memory that is freed together. Throws std::bad_alloc.
+// Thread-safe.
 std::shared_ptr<void> AllocateOnHugePages(size_t bytes, HugePageStream stream);
 
 template <typename T>

@@ -1,5 +1,8 @@
 #include "engine/kernels/huge_page_buffer.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -47,6 +50,35 @@ TEST(HugePageBufferTest, OutlivesItsNeighbours) {
   EXPECT_TRUE(Is(first, 6));
   // Never handed out again while the arena lives: still zero.
   EXPECT_TRUE(Is(Buffer(1000), 0));
+}
+
+// Whether the page that `address` lies in takes memory.
+bool IsResident(const uint8_t* address) {
+  const auto page_size = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t page =
+      reinterpret_cast<uintptr_t>(address) / page_size * page_size;
+  unsigned char resident = 0;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel's interface.
+  EXPECT_EQ(mincore(reinterpret_cast<void*>(page), page_size, &resident), 0);
+  return (resident & 1) != 0;
+}
+
+// Models that come and go take no more memory than those that are there,
+// although a small buffer keeps their pages' arena alive.
+TEST(HugePageBufferTest, PagesWithoutBuffersTakeNoMemory) {
+  constexpr size_t kSize = 8 << 20;
+  Buffer neighbour(1000);
+  std::fill_n(neighbour.data(), neighbour.size(), 5);
+  const uint8_t* middle;
+  {
+    Buffer large(kSize);
+    std::fill_n(large.data(), kSize, 6);
+    middle = large.data() + kSize / 2;
+    EXPECT_TRUE(IsResident(middle));
+  }
+  EXPECT_FALSE(IsResident(middle));
+  EXPECT_TRUE(Is(neighbour, 5));
+  EXPECT_TRUE(Is(Buffer(kSize), 0));
 }
 
 TEST(HugePageBufferTest, SeveralThreadsAtOnce) {
