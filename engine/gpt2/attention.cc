@@ -13,6 +13,9 @@ static_assert(kBlock == kAttentionBlock);
 
 // How many parts of blocks ahead of its use a part is fetched, at least.
 constexpr int64_t kMinFetchedAhead = 2;
+// Rows of a tile up to which reading keys and values takes longer than
+// computing with them.
+constexpr int64_t kFewRows = 8;
 
 // One tile and some consecutive heads. Their keys of one block lie behind each
 // other, so going through all heads of a block, then through the next block,
@@ -144,26 +147,38 @@ class HeadsAttention {
   float* const scores_;   // (num_heads, rows, blocks * kBlock)
 };
 
-// What one thread does at a time.
+// What a thread does at a time.
 struct AttentionTask {
   const AttentionTile* tile;
   int64_t first_head;
   int64_t num_heads;
+  int64_t worker;
 };
 
-// All heads of a single row as one task, or one per thread where there are
-// fewer rows than threads; every head of more rows, whose scores are many and
-// whose time goes into arithmetic, as a task of its own.
+// About what one head of a tile takes: each position is read once, and then
+// computed with for each row.
+int64_t CostOfHead(const AttentionTile& tile) {
+  return (1 + tile.rows) * (tile.first_position + tile.rows);
+}
+
+// Each worker's share is a run of heads, from tile to tile, of equal cost. Heads
+// of few rows are one task, so that they are read in one go; of more rows, whose
+// scores are many and whose time goes into arithmetic, each head is its own.
 std::vector<AttentionTask> PlanTasks(absl::Span<const AttentionTile> tiles,
-                                     int64_t n_head, int64_t num_threads) {
-  const int64_t num_tiles = static_cast<int64_t>(tiles.size());
-  const int64_t shares = (num_threads + num_tiles - 1) / num_tiles;
-  const int64_t heads_of_a_row = (n_head + shares - 1) / shares;
+                                     int64_t n_head, int64_t workers) {
+  int64_t total = 0;
+  for (const AttentionTile& tile : tiles) total += n_head * CostOfHead(tile);
   std::vector<AttentionTask> tasks;
+  int64_t before = 0;
   for (const AttentionTile& tile : tiles) {
-    const int64_t heads = tile.rows == 1 ? heads_of_a_row : 1;
-    for (int64_t head = 0; head < n_head; head += heads) {
-      tasks.push_back({&tile, head, std::min(heads, n_head - head)});
+    const int64_t cost = CostOfHead(tile);
+    for (int64_t head = 0; head < n_head; ++head, before += cost) {
+      const int64_t worker = (2 * before + cost) * workers / (2 * total);
+      if (tile.rows <= kFewRows && head > 0 && tasks.back().worker == worker) {
+        ++tasks.back().num_heads;
+      } else {
+        tasks.push_back({&tile, head, 1, worker});
+      }
     }
   }
   return tasks;
@@ -183,8 +198,9 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended) {
+  const int64_t workers = pool->num_threads();
   const std::vector<AttentionTask> tasks =
-      PlanTasks(tiles, config.n_head, pool->num_threads());
+      PlanTasks(tiles, config.n_head, workers);
   int64_t worker_size = 0;
   for (const AttentionTask& task : tasks) {
     const int64_t positions = task.tile->first_position + task.tile->rows;
@@ -192,27 +208,24 @@ void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
         std::max(worker_size, task.num_heads * task.tile->rows *
                                   ((positions + kBlock - 1) / kBlock * kBlock));
   }
-  const int64_t num_tasks = static_cast<int64_t>(tasks.size());
-  const int64_t workers = std::min<int64_t>(pool->num_threads(), num_tasks);
   if (static_cast<int64_t>(scratch->size()) < workers * worker_size) {
     scratch->resize(workers * worker_size);
   }
-  // Worker w takes tasks w, w + workers, ..: late tiles see more positions
-  // than early ones, so consecutive shares would be uneven.
   pool->ParallelFor(workers, 1, [&](size_t first, size_t last) {
-    for (size_t w = first; w < last; ++w) {
-      float* scores = scratch->data() + w * worker_size;
-      for (int64_t t = w; t < num_tasks; t += workers) {
-        const AttentionTask& task = tasks[t];
-        if (task.tile->cache->type() == KvType::kF16) {
-          HeadsAttention<uint16_t>(kernels, config, layer, *task.tile,
-                                   task.first_head, task.num_heads, scores)
-              .Run(qkv, attended);
-        } else {
-          HeadsAttention<float>(kernels, config, layer, *task.tile,
-                                task.first_head, task.num_heads, scores)
-              .Run(qkv, attended);
-        }
+    for (const AttentionTask& task : tasks) {
+      if (task.worker < static_cast<int64_t>(first) ||
+          task.worker >= static_cast<int64_t>(last)) {
+        continue;
+      }
+      float* scores = scratch->data() + task.worker * worker_size;
+      if (task.tile->cache->type() == KvType::kF16) {
+        HeadsAttention<uint16_t>(kernels, config, layer, *task.tile,
+                                 task.first_head, task.num_heads, scores)
+            .Run(qkv, attended);
+      } else {
+        HeadsAttention<float>(kernels, config, layer, *task.tile,
+                              task.first_head, task.num_heads, scores)
+            .Run(qkv, attended);
       }
     }
   });

@@ -12,6 +12,16 @@ size_t BucketOf(int64_t sequences, size_t last) {
   return bucket;
 }
 
+// About `wanted` tokens, so that they and `sequences` fill units of rows.
+int64_t FillUnits(double wanted, int64_t sequences) {
+  constexpr int64_t kUnit = ChunkPacer::kRowUnit;
+  const double rows = static_cast<double>(sequences) + wanted;
+  const auto units = static_cast<int64_t>(rows / kUnit + 0.5);
+  const int64_t least_units =
+      (sequences + ChunkPacer::kMinTokens + kUnit - 1) / kUnit;
+  return std::max(units, least_units) * kUnit - sequences;
+}
+
 }  // namespace
 
 void ChunkPacer::Median::Add(absl::Duration value) {
@@ -35,7 +45,9 @@ int64_t ChunkPacer::ChunkTokens(const LoadedModel* model,
                                 const std::vector<Decoding>& decoding) const {
   if (decoding.empty()) return max_tokens_;
   absl::Duration decode_time;
+  int64_t sequences = 0;
   for (const Decoding& part : decoding) {
+    if (part.model == model) sequences += part.sequences;
     const Pace* pace = paces_.Find(part.model);
     if (pace == nullptr) continue;
     if (pace->steps_with_chunk >= kStepsBetweenMeasures) return 0;
@@ -45,16 +57,14 @@ int64_t ChunkPacer::ChunkTokens(const LoadedModel* model,
   const Pace* pace = paces_.Find(model);
   const auto added =
       pace == nullptr ? std::nullopt : pace->added_per_token.value();
-  int64_t tokens = kMinTokens;
+  double wanted = 0;
   if (added.has_value() && decode_time > absl::ZeroDuration()) {
-    tokens = *added > absl::ZeroDuration()
-                 ? static_cast<int64_t>(
-                       std::min(absl::FDivDuration(decode_time, *added),
-                                static_cast<double>(max_tokens_)))
-                 : max_tokens_;
-    tokens = std::max(tokens - tokens % kMinTokens, kMinTokens);
+    wanted = static_cast<double>(max_tokens_);
+    if (*added > absl::ZeroDuration()) {
+      wanted = std::min(wanted, absl::FDivDuration(decode_time, *added));
+    }
   }
-  return std::min(tokens, max_tokens_);
+  return std::min(FillUnits(wanted, sequences), max_tokens_);
 }
 
 void ChunkPacer::Record(const LoadedModel* model, int64_t decode_sequences,

@@ -14,7 +14,8 @@
 namespace pot {
 
 // Keeps a step with prompt tokens at about twice the time of one without, from
-// what recent steps took. Chunks never change results, so neither do clocks.
+// what recent steps took, in rows that the kernels take together. Chunks never
+// change results, so neither do clocks.
 //
 // Each model has the median time of its last decode-only steps, by the number
 // of sequences in powers of two, and the median time that each prompt token
@@ -22,9 +23,11 @@ namespace pot {
 // machine changes nothing. Not thread-safe.
 class ChunkPacer {
  public:
-  // Granted whatever it takes, so that prompts get on; longer chunks are
-  // multiples of it.
-  static constexpr int64_t kMinTokens = 8;
+  // Granted at least, whatever they take, so that prompts get on.
+  static constexpr int64_t kMinTokens = 2;
+  // A step's rows, decoded and of the chunk, are a multiple: one to four rows
+  // take the kernels about as long as each other.
+  static constexpr int64_t kRowUnit = 4;
   // Steps with a chunk after which one goes without, to measure decoding anew.
   static constexpr int64_t kStepsBetweenMeasures = 64;
 

@@ -27,6 +27,13 @@ struct BenchModel {
   double outliers = 0;
 };
 
+absl::Status MakeDirectory(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(path, ": ", error.message()));
+}
+
 absl::Status QuantizePerRow(const std::string& from, const std::string& to,
                             double outliers) {
   QuantizeModelOptions options;
@@ -38,23 +45,19 @@ absl::Status QuantizePerRow(const std::string& from, const std::string& to,
   return QuantizeModel(from, to, options, &pool, NoProgress).status();
 }
 
-// Makes the first version of each that is not in `work`/models.
-absl::Status MakeModels(const std::string& work,
+// Makes the first version of each that is not in `repository`.
+absl::Status MakeModels(const std::string& repository,
                         const std::vector<BenchModel>& models) {
+  POT_RETURN_IF_ERROR(MakeDirectory(repository));
   POT_ASSIGN_OR_RETURN(const std::unique_ptr<VersionStore> store,
-                       VersionStore::Open(work + "/models"));
+                       VersionStore::Open(repository));
   for (const BenchModel& model : models) {
     POT_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
                          store->ListVersions(model.name));
     if (!versions.empty()) continue;
     const std::string float_directory =
-        absl::StrCat(work, "/float-", model.name);
-    std::error_code error;
-    fs::create_directories(float_directory, error);
-    if (error) {
-      return absl::UnavailableError(
-          absl::StrCat(float_directory, ": ", error.message()));
-    }
+        absl::StrCat(repository, "-float-", model.name);
+    POT_RETURN_IF_ERROR(MakeDirectory(float_directory));
     POT_ASSIGN_OR_RETURN(const Gpt2Config config, NamedGpt2Config(model.shape));
     POT_RETURN_IF_ERROR(
         WriteRandomModel(config, 1, float_directory, NoProgress));
@@ -63,6 +66,7 @@ absl::Status MakeModels(const std::string& work,
         model.quantized ? QuantizePerRow(float_directory, staged.directory(),
                                          model.outliers)
                         : CopyFloatModel(float_directory, staged.directory()));
+    std::error_code error;
     fs::remove_all(float_directory, error);
     POT_RETURN_IF_ERROR(
         store->Commit(std::move(staged), 1, kEngineVersion).status());
@@ -72,29 +76,30 @@ absl::Status MakeModels(const std::string& work,
 
 }  // namespace
 
+std::string BenchRepository(const BenchOptions& options,
+                            const std::string& name) {
+  return absl::StrCat(options.work, "/", name, "/models");
+}
+
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name) {
+  const std::string repository = BenchRepository(options, name);
   if (name == "gpt2-outliers") {
-    return MakeModels(options.work, {{name, "gpt2", true, 0.001}});
+    return MakeModels(repository, {{name, "gpt2", true, 0.001}});
   }
-  return MakeModels(options.work, {{name, name}});
+  return MakeModels(repository, {{name, name}});
 }
 
 absl::Status MakeTrainingModels(const BenchOptions& options) {
-  const std::string work = options.work + "/training";
-  std::error_code error;
-  fs::create_directories(work + "/models", error);
-  if (error) {
-    return absl::UnavailableError(absl::StrCat(work, ": ", error.message()));
-  }
-  return MakeModels(work, {{"gpt2", "gpt2"}, {"gpt2-f32", "gpt2", false}});
+  return MakeModels(BenchRepository(options, "training"),
+                    {{"gpt2", "gpt2"}, {"gpt2-f32", "gpt2", false}});
 }
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadBenchModel(
     const BenchOptions& options, const std::string& name,
     const KernelTable* kernels) {
   POT_RETURN_IF_ERROR(MakeBenchModel(options, name));
-  return LoadModel(absl::StrCat(options.work, "/models/", name, "/1"),
+  return LoadModel(absl::StrCat(BenchRepository(options, name), "/", name, "/1"),
                    {name, 1, ""}, {kernels, ActivationMode::kAffine});
 }
 

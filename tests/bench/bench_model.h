@@ -19,13 +19,18 @@ struct BenchOptions {
   int repetitions = 5;
 };
 
-// Makes `work`/models/NAME/1 unless it is there: "gpt2", the 124M shape, or
-// "nano", that of shakespeare-char; pot4 per row. "gpt2-outliers": "gpt2" with
-// 0.1 % of outliers in every matrix.
+// Where the models below are. Each has a repository of its own, so that a
+// server of one holds no other.
+std::string BenchRepository(const BenchOptions& options,
+                            const std::string& name);
+
+// Makes version 1 in the repository `name` unless it is there: "gpt2", the 124M
+// shape, or "nano", that of shakespeare-char; pot4 per row. "gpt2-outliers":
+// "gpt2" with 0.1 % of outliers in every matrix.
 absl::Status MakeBenchModel(const BenchOptions& options,
                             const std::string& name);
 
-// Makes `work`/training/models unless it is there, with "gpt2" as above and
+// Makes the repository "training" unless it is there, with "gpt2" as above and
 // "gpt2-f32", the same in floats, to train.
 absl::Status MakeTrainingModels(const BenchOptions& options);
 

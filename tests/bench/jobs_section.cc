@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> StartServer(
   std::filesystem::remove_all(work + "/jobs", error);
   return ServerProcess::Start(
       options.server,
-      {absl::StrCat("--repository=", work, "/models"),
+      {"--repository=" + BenchRepository(options, "training"),
        absl::StrCat("--training-root=", work, "/jobs"),
        absl::StrCat("--threads=", threads), "--log-level=warning",
        absl::StrCat("--itl-target-ms=", target_ms)},

@@ -26,7 +26,7 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> StartServer(
     const BenchOptions& options, int threads) {
   return ServerProcess::Start(
       options.server,
-      {absl::StrCat("--repository=", options.work, "/models"),
+      {"--repository=" + BenchRepository(options, "gpt2"),
        absl::StrCat("--threads=", threads), "--log-level=warning"},
       options.work + "/port", options.work + "/server.log");
 }

@@ -43,102 +43,109 @@ TEST_F(ChunkPacerTest, WholeChunksWhenNothingDecodes) {
 }
 
 TEST_F(ChunkPacerTest, LeastChunkUntilTimesAreKnown) {
-  EXPECT_EQ(Beside(1), ChunkPacer::kMinTokens);
+  EXPECT_EQ(Beside(1), 3);
+  EXPECT_EQ(Beside(2), 2);
+  EXPECT_EQ(Beside(3), 5) << "one would be too few";
+  EXPECT_EQ(Beside(4), 4);
   RecordTimes(1, 1, 0, 5 * kMs);
-  EXPECT_EQ(Beside(1), ChunkPacer::kMinTokens);
-  EXPECT_EQ(ChunkPacer(5).ChunkTokens(&model_, {{&model_, 1}}), 5);
+  EXPECT_EQ(Beside(1), 3);
+  EXPECT_EQ(ChunkPacer(2).ChunkTokens(&model_, {{&model_, 1}}), 2);
 }
 
 TEST_F(ChunkPacerTest, ChunkTakesAsLongAsDecoding) {
   RecordTimes(9, 2, 0, 6 * kMs);
   RecordTimes(1, 2, 16, 8 * kMs);  // 2 ms for 16 tokens
-  EXPECT_EQ(Beside(2), 48);
-  RecordTimes(9, 2, 48, 10 * kMs);  // 4 ms for 48: the more the cheaper
-  EXPECT_EQ(Beside(2), 72);
+  EXPECT_EQ(Beside(2), 50) << "48, and two to fill up";
+  RecordTimes(9, 2, 50, 10 * kMs);  // 4 ms for 50: the more the cheaper
+  EXPECT_EQ(Beside(2), 74) << "75, which is one too many";
   RecordTimes(9, 2, 70, 13 * kMs);  // 7 ms for 70
-  EXPECT_EQ(Beside(2), 56) << "60, in steps of eight";
-  RecordTimes(9, 2, 56, 62 * kMs);
-  EXPECT_EQ(Beside(2), ChunkPacer::kMinTokens);  // gets on, whatever it costs
+  EXPECT_EQ(Beside(2), 62) << "60";
+  RecordTimes(9, 2, 62, 74 * kMs);
+  EXPECT_EQ(Beside(2), 6) << "5.5";
+  RecordTimes(9, 2, 2, 20 * kMs);
+  EXPECT_EQ(Beside(2), 2) << "gets on, whatever it costs";
 }
 
 TEST_F(ChunkPacerTest, PromptsAloneTellTheirCost) {
   RecordTimes(1, 0, 512, 256 * kMs);
   RecordTimes(1, 1, 0, 10 * kMs);
-  EXPECT_EQ(Beside(1), 16);
+  EXPECT_EQ(Beside(1), 19);
   RecordTimes(9, 1, 0, 50 * kMs);
-  EXPECT_EQ(Beside(1), 96);
+  EXPECT_EQ(Beside(1), 99);
 }
 
 TEST_F(ChunkPacerTest, FlagIsTheUpperBound) {
   RecordTimes(9, 1, 0, 1000 * kMs);
   RecordTimes(9, 1, 16, 1001 * kMs);
-  EXPECT_EQ(Beside(1), 512);
+  EXPECT_EQ(Beside(1), 511) << "512 rows";
+  EXPECT_EQ(ChunkPacer(509).ChunkTokens(&model_, {{&model_, 4}}), 4);
   // A step with a chunk that was no longer than one without.
   RecordTimes(9, 1, 16, 900 * kMs);
-  EXPECT_EQ(Beside(1), 512);
+  EXPECT_EQ(Beside(4), 512);
 }
 
 TEST_F(ChunkPacerTest, OneHiccupChangesNothing) {
   RecordTimes(9, 1, 0, 4 * kMs);
-  RecordTimes(9, 1, 32, 8 * kMs);
-  ASSERT_EQ(Beside(1), 32);
+  RecordTimes(9, 1, 31, 8 * kMs);
+  ASSERT_EQ(Beside(1), 31);
   RecordTimes(1, 1, 0, 500 * kMs);
-  RecordTimes(1, 1, 32, 500 * kMs);
-  RecordTimes(1, 1, 32, -500 * kMs);
-  EXPECT_EQ(Beside(1), 32);
+  RecordTimes(1, 1, 31, 500 * kMs);
+  RecordTimes(1, 1, 31, -500 * kMs);
+  EXPECT_EQ(Beside(1), 31);
 }
 
 TEST_F(ChunkPacerTest, FollowsAMachineThatSlowsDown) {
   RecordTimes(9, 1, 0, 4 * kMs);
-  RecordTimes(9, 1, 32, 8 * kMs);
-  ASSERT_EQ(Beside(1), 32);
+  RecordTimes(9, 1, 31, 8 * kMs);
+  ASSERT_EQ(Beside(1), 31);
   RecordTimes(5, 1, 0, 8 * kMs);
   RecordTimes(5, 1, 32, 24 * kMs);  // 16 ms for 32 tokens
-  EXPECT_EQ(Beside(1), 16);
+  EXPECT_EQ(Beside(1), 15);
 }
 
 TEST_F(ChunkPacerTest, DecodingIsKnownByTheNumberOfSequences) {
   RecordTimes(9, 1, 0, 8 * kMs);
   RecordTimes(9, 16, 0, 32 * kMs);
   RecordTimes(9, 1, 32, 24 * kMs);  // half a millisecond each
-  EXPECT_EQ(Beside(1), 16);
+  EXPECT_EQ(Beside(1), 15);
   EXPECT_EQ(Beside(4), 16) << "as one: of the next fewer";
-  EXPECT_EQ(Beside(9), 64);
+  EXPECT_EQ(Beside(9), 63);
   EXPECT_EQ(Beside(4000), 64);
 }
 
 TEST_F(ChunkPacerTest, UnknownNumberTakesTheNextMore) {
   RecordTimes(9, 8, 0, 32 * kMs);
   RecordTimes(9, 8, 32, 48 * kMs);
-  EXPECT_EQ(Beside(1), 64);
+  EXPECT_EQ(Beside(1), 63);
 }
 
 TEST_F(ChunkPacerTest, MeasuresDecodingNowAndThen) {
   RecordTimes(1, 1, 0, 4 * kMs);
-  RecordTimes(ChunkPacer::kStepsBetweenMeasures - 1, 1, 16, 8 * kMs);
-  EXPECT_EQ(Beside(1), 16);
-  RecordTimes(1, 1, 16, 8 * kMs);
+  RecordTimes(ChunkPacer::kStepsBetweenMeasures - 1, 1, 15, 8 * kMs);
+  EXPECT_EQ(Beside(1), 15);
+  RecordTimes(1, 1, 15, 8 * kMs);
   EXPECT_EQ(Beside(1), 0);
   EXPECT_EQ(pacer_.ChunkTokens(&model_, {}), 512) << "nothing to measure";
   RecordTimes(1, 1, 0, 4 * kMs);
-  EXPECT_EQ(Beside(1), 16);
+  EXPECT_EQ(Beside(1), 15);
 }
 
 TEST_F(ChunkPacerTest, ARoundOfTwoModelsIsOneWait) {
   RecordTimes(9, 1, 0, 10 * kMs);
   pacer_.Record(&other_, 1, 0, 22 * kMs);
   pacer_.Record(&other_, 0, 100, 100 * kMs);
-  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}}), 8);
-  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}, {&other_, 1}}), 32);
+  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}}), 12)
+      << "10, in rows of its own model";
+  EXPECT_EQ(pacer_.ChunkTokens(&other_, {{&model_, 1}, {&other_, 1}}), 31);
 }
 
 TEST_F(ChunkPacerTest, ForgetsTheModelsOfLongAgo) {
   RecordTimes(9, 1, 0, 10 * kMs);
   RecordTimes(9, 0, 512, 51.2 * kMs);
-  ASSERT_EQ(Beside(1), 96);
+  ASSERT_EQ(Beside(1), 99);
   const std::vector<LoadedModel> later(64);
   for (const LoadedModel& model : later) pacer_.Record(&model, 1, 0, kMs);
-  EXPECT_EQ(Beside(1), ChunkPacer::kMinTokens);
+  EXPECT_EQ(Beside(1), 3);
 }
 
 // A layer that takes 10 ms and a quarter of one per row.
@@ -198,15 +205,15 @@ TEST(ChunkPacingTest, StreamIsNotStalledAndTokensAreTheSame) {
     const auto prompt = submit(std::vector<int32_t>(60, 70), 1);
     while (prompt->done == 0) scheduler.RunOnce();
     if (slow) {
-      // 10.25 ms go into the stream; 8 tokens as a start take 2 ms more, so
-      // 41 would fit, and 40 are allowed.
+      // 10.25 ms go into the stream; 3 tokens as a start take 0.75 ms more, so
+      // 41 would fit; 39 and the stream's are whole units of rows.
       std::vector<int64_t> chunks;
       for (const StepReport& report : reports) {
         chunks.push_back(report.chunk_tokens);
         EXPECT_EQ(report.decode_sequences, 1);
         EXPECT_LE(report.duration, 2 * 10.25 * kMs);
       }
-      EXPECT_THAT(chunks, ElementsAre(8, 40, 12));
+      EXPECT_THAT(chunks, ElementsAre(3, 39, 18));
     }
     while (scheduler.RunOnce()) {
     }

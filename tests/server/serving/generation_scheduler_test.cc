@@ -176,16 +176,16 @@ TEST_F(GenerationSchedulerTest, SameTokensAloneAndInAnyCompany) {
 
 TEST_F(GenerationSchedulerTest, LongPromptIsChunkedBesideDecoding) {
   SchedulerOptions options;
-  options.prefill_chunk_tokens = 8;
+  options.prefill_chunk_tokens = 3;
   std::vector<StepReport> reports;
   options.on_step = [&reports](const StepReport& r) { reports.push_back(r); };
   Begin(options);
   const auto first = NewSink();
-  Submit(first, 4, 20);
+  Submit(first, 3, 20);
   ASSERT_TRUE(scheduler_->RunOnce());
   ASSERT_THAT(first->events, SizeIs(1));
   const auto second = NewSink();
-  Submit(second, 20, 2);  // 8 + 8 + 4
+  Submit(second, 8, 2);  // 3 + 3 + 2
   for (int round = 1; round <= 3; ++round) {
     EXPECT_THAT(second->events, IsEmpty());
     ASSERT_TRUE(scheduler_->RunOnce());
@@ -194,9 +194,9 @@ TEST_F(GenerationSchedulerTest, LongPromptIsChunkedBesideDecoding) {
   EXPECT_THAT(second->events, SizeIs(1));
   ASSERT_THAT(reports, SizeIs(4));
   EXPECT_EQ(reports[0].decode_sequences, 0);
-  EXPECT_EQ(reports[0].chunk_tokens, 4);
+  EXPECT_EQ(reports[0].chunk_tokens, 3);
   EXPECT_EQ(reports[3].decode_sequences, 1);
-  EXPECT_EQ(reports[3].chunk_tokens, 4);
+  EXPECT_EQ(reports[3].chunk_tokens, 2);
   RunAll();
   EXPECT_EQ(first->done, 1);
   EXPECT_EQ(second->done, 1);

@@ -178,16 +178,16 @@ TEST_F(PrefixSharingTest, PromptIsTakenOverWhileItsFirstReaderRuns) {
   const auto first = Submit(Prompt(1, 40), 20);
   scheduler_->RunOnce();
   EXPECT_EQ(used(), KvBytes(59));
-  const auto second = Submit(Prompt(1, 32, 5), 20);  // 56 positions
+  const auto second = Submit(Prompt(1, 32, 3), 20);  // 54 positions
   scheduler_->RunOnce();
-  EXPECT_EQ(used(), KvBytes(59) + KvBytes(56 - 32));
+  EXPECT_EQ(used(), KvBytes(59) + KvBytes(54 - 32));
   EXPECT_EQ(second->events.size(), 1);
   RunAll();
   EXPECT_EQ(second->usage.cached_prompt_tokens, 32);
   EXPECT_EQ(used(), KvBytes(32));
   Begin(0);
   ExpectSame(*first, *Run(Prompt(1, 40), 20));
-  ExpectSame(*second, *Run(Prompt(1, 32, 5), 20));
+  ExpectSame(*second, *Run(Prompt(1, 32, 3), 20));
 }
 
 TEST_F(PrefixSharingTest, PromptThatWaitsForItsTurnTakesOverWhatCameMeanwhile) {
@@ -195,14 +195,14 @@ TEST_F(PrefixSharingTest, PromptThatWaitsForItsTurnTakesOverWhatCameMeanwhile) {
   const auto stream = Submit(Prompt(3, 4), 30);
   scheduler_->RunOnce();
   TakeComputed();
-  // Chunks of 8 beside the stream: the second waits until the first is done.
+  // Chunks of 3 beside the stream: the second waits until the first is done.
   const auto first = Submit(Prompt(1, 50), 2);
   const auto second = Submit(Prompt(1, 50), 2);
   while (first->done == 0 || second->done == 0) scheduler_->RunOnce();
   EXPECT_EQ(first->usage.cached_prompt_tokens, 0);
   // What was left of the first one's last chunk it computed itself.
-  EXPECT_EQ(second->usage.cached_prompt_tokens, 48 - 6);
-  EXPECT_EQ(TakeComputed(), 50 + 6 + 2);
+  EXPECT_EQ(second->usage.cached_prompt_tokens, 48 - 1);
+  EXPECT_EQ(TakeComputed(), 50 + 1 + 2);
   EXPECT_EQ(second->Ids(), first->Ids());
   // 33 positions of the stream and the three blocks of one prompt.
   EXPECT_EQ(used(), KvBytes(33) + KvBytes(48));

@@ -128,10 +128,10 @@ TEST_F(SchedulerFairnessTest, FirstComeFirstServedAndStreamsGetEveryStep) {
     RunAll();
     ExpectAllAnsweredInOrder();
     // Nobody waits longer than all before take, were each alone: a round per
-    // eight tokens of the prompt and one per token.
+    // two tokens of the prompt and one per token.
     int before = 0;
     for (const auto& request : requests_) {
-      before += (request->prompt_tokens + 7) / 8 + request->new_tokens;
+      before += (request->prompt_tokens + 1) / 2 + request->new_tokens;
       EXPECT_LE(request->first_token, request->submitted + before);
     }
   }
@@ -173,11 +173,13 @@ TEST_F(SchedulerFairnessTest, MuchMemoryIsNotStarvedByLittle) {
 }
 
 TEST_F(SchedulerFairnessTest, OldestPromptGetsTheChunk) {
-  Begin(FourSlots());
-  const Request* first = Submit(20, 2);   // 8 + 8 + 4
-  const Request* second = Submit(11, 2);  // 4 + 7
-  const Request* third = Submit(2, 2);    // 1 + 1
-  const Request* fourth = Submit(1, 2);   // what a round has left
+  SchedulerOptions options = FourSlots();
+  options.prefill_chunk_tokens = 2;
+  Begin(std::move(options));
+  const Request* first = Submit(5, 2);   // 2 + 2 + 1
+  const Request* second = Submit(2, 2);  // 1 + 1
+  const Request* third = Submit(2, 2);   // 1 + 1
+  const Request* fourth = Submit(1, 2);  // what a round has left
   RunAll();
   EXPECT_THAT((std::vector<int>{first->first_token, second->first_token,
                                 third->first_token, fourth->first_token}),
@@ -185,9 +187,11 @@ TEST_F(SchedulerFairnessTest, OldestPromptGetsTheChunk) {
 }
 
 TEST_F(SchedulerFairnessTest, EveryModelGetsAStepInEveryRound) {
-  Begin(FourSlots());
-  const Request* one = Submit(40, 3);
-  const Request* other = Submit(16, 3, 1, OtherTinyModel());
+  SchedulerOptions options = FourSlots();
+  options.prefill_chunk_tokens = 2;
+  Begin(std::move(options));
+  const Request* one = Submit(10, 3);
+  const Request* other = Submit(4, 3, 1, OtherTinyModel());
   RunAll();
   // As if alone: five and two rounds of prompt, though the other model decodes
   // from its second on.

@@ -156,16 +156,16 @@ TEST_F(ScoreSchedulingTest, ModelAgainstItselfDiffersInNothing) {
 
 TEST_F(ScoreSchedulingTest, RunsBesideGenerationWithoutStallingIt) {
   SchedulerOptions options;
-  options.prefill_chunk_tokens = 4;
+  options.prefill_chunk_tokens = 3;
   Begin(options);
   Outcome outcome, second;
-  auto task = NewTask(Tokens(21), &outcome);
+  auto task = NewTask(Tokens(16), &outcome);
   task->reference = OtherTinyModel();
   ASSERT_TRUE(scheduler_->Submit(std::move(task)).ok());
-  ASSERT_TRUE(scheduler_->Submit(NewTask(Tokens(9), &second)).ok());
+  ASSERT_TRUE(scheduler_->Submit(NewTask(Tokens(7), &second)).ok());
   const auto sink = std::make_shared<RecordingSink>();
   ASSERT_TRUE(scheduler_->Submit(MakeTask(sink, {1}, 12)).ok());
-  // 20 inputs in five chunks, then eight in two, then the prompt: first come,
+  // 15 inputs in five chunks, then six in two, then the prompt: first come,
   // first served.
   for (int i = 0; i < 5; ++i) scheduler_->RunOnce();
   EXPECT_TRUE(outcome.has_value());
@@ -176,7 +176,7 @@ TEST_F(ScoreSchedulingTest, RunsBesideGenerationWithoutStallingIt) {
   // And a decoding sequence gets its token beside any of them.
   scheduler_->RunOnce();
   Outcome third;
-  ASSERT_TRUE(scheduler_->Submit(NewTask(Tokens(21), &third)).ok());
+  ASSERT_TRUE(scheduler_->Submit(NewTask(Tokens(16), &third)).ok());
   for (int i = 0; i < 5; ++i) scheduler_->RunOnce();
   EXPECT_TRUE(third.has_value());
   EXPECT_EQ(sink->events.size(), 6);
