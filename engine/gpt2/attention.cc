@@ -161,9 +161,10 @@ int64_t CostOfHead(const AttentionTile& tile) {
   return (1 + tile.rows) * (tile.first_position + tile.rows);
 }
 
-// Each worker's share is a run of heads, from tile to tile, of equal cost. Heads
-// of few rows are one task, so that they are read in one go; of more rows, whose
-// scores are many and whose time goes into arithmetic, each head is its own.
+// Each worker's share is a run of heads, from tile to tile, of equal cost.
+// Heads of few rows are one task, so that they are read in one go; of more
+// rows, whose scores are many and whose time goes into arithmetic, each head is
+// its own.
 std::vector<AttentionTask> PlanTasks(absl::Span<const AttentionTile> tiles,
                                      int64_t n_head, int64_t workers) {
   int64_t total = 0;

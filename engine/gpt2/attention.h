@@ -37,7 +37,7 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 // attended: (R, C). A row's bits depend on its query and its sequence alone.
 //
 // `scratch` grows to what num_threads workers need: for each the scores of one
-// head of a tile, or of all heads of a single row, over the longest sequence.
+// head of a tile, or of all heads of few rows, over the longest sequence.
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended);

@@ -69,13 +69,30 @@ double Log(double x) {
   return exponent * kLn2High + (exponent * kLn2Low + log_m);
 }
 
-double LogSumExp(const float* x, int64_t count) {
-  // Every table gives the same bits: the fastest will do.
+namespace {
+
+// Every table gives the same bits: the fastest will do.
+const KernelTable& Fastest() {
   static const KernelTable& kernels = *FindKernelTable("auto").value();
+  return kernels;
+}
+
+}  // namespace
+
+double LogSumExp(const float* x, int64_t count) {
   float max;
-  const double sum = kernels.exp_sum(x, count, &max);
+  const double sum = Fastest().exp_sum(x, count, &max);
   if (max == -std::numeric_limits<float>::infinity()) return max;
   return static_cast<double>(max) + Log(sum);
+}
+
+int64_t ArgMax(const float* x, int64_t count) {
+  return Fastest().arg_max(x, count);
+}
+
+void SamplingWeights(double* values, int64_t count, double max,
+                     double temperature, uint64_t* weights) {
+  Fastest().sampling_weights(values, count, max, temperature, weights);
 }
 
 }  // namespace pot

@@ -25,6 +25,11 @@ double Log(double x);
 // A token's log-probability is logit - LogSumExp(logits).
 double LogSumExp(const float* x, int64_t count);
 
+// The operations of that name of a KernelTable.
+int64_t ArgMax(const float* x, int64_t count);
+void SamplingWeights(double* values, int64_t count, double max,
+                     double temperature, uint64_t* weights);
+
 }  // namespace pot
 
 #endif  // POT_ENGINE_KERNELS_FLOAT_MATH_H_

@@ -169,12 +169,11 @@ class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
         return slab.get();
       }
     }
-    slabs_.push_back(
-        std::make_unique<Slab>(SlabBytes(slot_bytes), slot_bytes));
+    slabs_.push_back(std::make_unique<Slab>(SlabBytes(slot_bytes), slot_bytes));
     return slabs_.back().get();
   }
 
-  // From the least on, up to twice it, what leaves the smallest part unused.
+  // From the least on, a few pages more if that leaves a smaller part unused.
   static size_t SlabBytes(size_t slot_bytes) {
     const size_t least = RoundUp(kSlotsPerSlab * slot_bytes, kHugePage);
     const auto unused = [slot_bytes](size_t bytes) {
@@ -182,7 +181,8 @@ class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
              static_cast<double>(bytes);
     };
     size_t best = least;
-    for (size_t bytes = least; bytes <= 2 * least; bytes += kHugePage) {
+    for (size_t pages = 1; pages <= 3; ++pages) {
+      const size_t bytes = least + pages * kHugePage;
       if (unused(bytes) < unused(best)) best = bytes;
     }
     return best;

@@ -79,6 +79,14 @@ struct KernelTable {
   // sum exp(x[i] - max x), each term a float, in 16 strided sums of doubles
   // that are then added one after the other; 0 where all x are -inf.
   double (*exp_sum)(const float* x, int64_t count, float* max);
+  // The index of the greatest of count >= 1 values, the first on a tie; -1
+  // unless all are finite.
+  int64_t (*arg_max)(const float* x, int64_t count);
+  // In place: values[i] = (max - values[i]) / temperature, how far each lies
+  // behind, and weights[i] = e^-values[i] in units of 2^-kSamplingWeightBits,
+  // rounded to the nearest; 0 from kNegligibleDeficit on.
+  void (*sampling_weights)(double* values, int64_t count, double max,
+                           double temperature, uint64_t* weights);
   // y[i] += w * x[i].
   void (*axpy)(float w, const float* x, int64_t count, float* y);
   // QuantizeActivation (engine/quant/activation.h), the same integers.
@@ -112,6 +120,9 @@ struct KernelTable {
 };
 
 inline constexpr int kMaxDotRows = 8;
+inline constexpr int kSamplingWeightBits = 40;
+// e^-32 < 2^-46: a candidate so far behind has weight 0.
+inline constexpr double kNegligibleDeficit = 32.0;
 inline constexpr int kAttentionBlock = 16;
 
 // The wide shift kernel, for formats of 5 and 6 bits: acc[n] = sum over

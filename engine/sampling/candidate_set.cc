@@ -2,57 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <numeric>
+
+#include "engine/kernels/float_math.h"
+#include "engine/kernels/kernel_table.h"
 
 namespace pot {
 namespace {
-
-// e^-32 < 2^-46: a candidate so far behind has weight 0.
-constexpr double kNegligibleDeficit = 32.0;
-
-// Two lanes: what every 64-bit CPU has. The compiler does not vectorize the
-// scalar form, as it must not turn its comparison into a selection.
-typedef double Double2 __attribute__((vector_size(16)));
-typedef uint64_t Uint2 __attribute__((vector_size(16)));
-
-// round(e^-deficit * 2^kWeightBits), half a unit at most off the exact value
-// but for 1e-14 relative. Only IEEE 754 operations in a fixed order, unlike
-// libm's exp, whose bits differ between CPUs.
-//
-// -deficit = n ln 2 + r with |r| <= 0.3466, then e^r by its Taylor series to
-// r^11, which leaves out less than 0.3466^12 / 12! * 1.1 = 7e-15.
-Uint2 Weights(Double2 deficit) {
-  // Adding 1.5 * 2^52 rounds to an integer, left in the low bits of the sum;
-  // adding 2^(52 - kWeightBits) rounds to a multiple of 2^-kWeightBits.
-  constexpr double kRounder = 0x1.8p52;
-  constexpr double kWeightRounder =
-      static_cast<double>(uint64_t{1} << (52 - CandidateSet::kWeightBits));
-  // ln 2 in two parts; products of the first with |n| <= 47 are exact.
-  constexpr double kLn2High = 0x1.62e42feep-1;
-  constexpr double kLn2Low = 0x1.a39ef35793c76p-33;
-
-  const Double2 limit = {kNegligibleDeficit, kNegligibleDeficit};
-  const Double2 x = -(deficit < limit ? deficit : limit);
-  const Double2 rounded = x * 1.44269504088896340736 + kRounder;
-  const Double2 n = rounded - kRounder;
-  const Double2 r = (x - n * kLn2High) - n * kLn2Low;
-  Double2 q = r * (1.0 / 39916800) + 1.0 / 3628800;
-  q = q * r + 1.0 / 362880;
-  q = q * r + 1.0 / 40320;
-  q = q * r + 1.0 / 5040;
-  q = q * r + 1.0 / 720;
-  q = q * r + 1.0 / 120;
-  q = q * r + 1.0 / 24;
-  q = q * r + 1.0 / 6;
-  q = q * r + 0.5;
-  const Double2 e = 1.0 + (r + r * r * q);
-  const Double2 scaled = (Double2)((Uint2)e + ((Uint2)rounded << 52));
-  return (Uint2)(scaled + kWeightRounder) -
-         std::bit_cast<uint64_t>(kWeightRounder);
-}
 
 // Smallest whole number that is at least share * total, in [1, total].
 uint64_t TargetMass(float share, uint64_t total) {
@@ -134,22 +91,14 @@ void CandidateSet::KeepTopK(int32_t k) {
 
 void CandidateSet::ApplyTemperature(float temperature) {
   const double max = MaxOf(values_);
-  const double divisor = temperature;
   weights_.resize(size());
-  for (double& value : values_) value = (max - value) / divisor;
-  size_t i = 0;
-  for (; i + 2 <= size(); i += 2) {
-    Double2 deficits;
-    std::memcpy(&deficits, &values_[i], sizeof(deficits));
-    const Uint2 weights = Weights(deficits);
-    std::memcpy(&weights_[i], &weights, sizeof(weights));
-  }
-  if (i < size()) weights_[i] = Weights(Double2{values_[i], 0.0})[0];
+  SamplingWeights(values_.data(), static_cast<int64_t>(size()), max,
+                  temperature, weights_.data());
 }
 
 // With total weight Z and mean deficit m, -log p_i = log Z + deficit_i and the
 // entropy is log Z + m, so their distance is |deficit_i - m|. The mean is
-// summed in whole numbers too; weight * deficit <= 2^kWeightBits / e.
+// summed in whole numbers too; weight * deficit <= 2^40 / e.
 void CandidateSet::KeepTypical(float p) {
   uint64_t weighted = 0;
   for (size_t i = 0; i < size(); ++i) {

@@ -2,8 +2,8 @@
 // narrow them.
 //
 // Probabilities are held as whole numbers, weight = round(e^-deficit *
-// 2^kWeightBits): their sums are exact in any order, so filters may select
-// instead of sort, and a result depends on no order of summation.
+// 2^kSamplingWeightBits): their sums are exact in any order, so filters may
+// select instead of sort, and a result depends on no order of summation.
 #ifndef POT_ENGINE_SAMPLING_CANDIDATE_SET_H_
 #define POT_ENGINE_SAMPLING_CANDIDATE_SET_H_
 
@@ -20,9 +20,8 @@ namespace pot {
 // the other filters, Draw. No filter ever removes all.
 class CandidateSet {
  public:
-  // A token less likely than the best by more than 2^-41 has weight 0 and is
-  // never drawn; 2^23 weights fit in 63 bits.
-  static constexpr int kWeightBits = 40;
+  // Weights have 40 bits: a token less likely than the best by more than 2^-41
+  // has weight 0 and is never drawn; 2^23 weights fit in 63 bits.
   static constexpr int kMaxVocabSize = 1 << 23;
 
   // All of the vocabulary. `logits`: finite, 1 to kMaxVocabSize.

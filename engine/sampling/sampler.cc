@@ -21,25 +21,6 @@ std::vector<int32_t> SortedUnique(std::vector<int32_t> ids) {
   return ids;
 }
 
-// Index of the greatest value, the first on a tie. `values`: finite, not
-// empty.
-int32_t ArgMax(absl::Span<const float> values) {
-  constexpr size_t kLanes = 8;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, values[0]);
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      const float x = values[i + j];
-      lanes[j] = x > lanes[j] ? x : lanes[j];
-    }
-  }
-  for (; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
-  const float max = *std::max_element(lanes, lanes + kLanes);
-  return static_cast<int32_t>(std::find(values.begin(), values.end(), max) -
-                              values.begin());
-}
-
 // Ids of the `count` greatest logits, best first, ties by id. One pass with a
 // heap of `count`, whose worst id is in front.
 std::vector<int32_t> BestIds(absl::Span<const float> logits, size_t count) {
@@ -58,21 +39,6 @@ std::vector<int32_t> BestIds(absl::Span<const float> logits, size_t count) {
   }
   std::sort_heap(best.begin(), best.end(), better);
   return best;
-}
-
-// Adds up x - x, which is 0 for a finite x and NaN otherwise, in lanes.
-bool AllFinite(absl::Span<const float> values) {
-  constexpr size_t kLanes = 8;
-  float faults[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      faults[j] += values[i + j] - values[i + j];
-    }
-  }
-  for (; i < values.size(); ++i) faults[0] += values[i] - values[i];
-  return std::all_of(faults, faults + kLanes,
-                     [](float fault) { return fault == 0.0f; });
 }
 
 absl::Status NonFiniteError(absl::Span<const float> logits) {
@@ -124,9 +90,13 @@ absl::StatusOr<SampledToken> Sampler::Sample(
     return absl::InvalidArgumentError(absl::StrCat(
         "position must be 0 or more; the given value is ", position));
   }
-  if (!AllFinite(logits)) return NonFiniteError(logits);
+  const int64_t greatest =
+      ArgMax(logits.data(), static_cast<int64_t>(logits.size()));
+  if (greatest < 0) return NonFiniteError(logits);
 
-  POT_ASSIGN_OR_RETURN(const int32_t id, Choose(logits, position, suppressed));
+  POT_ASSIGN_OR_RETURN(
+      const int32_t id,
+      Choose(logits, static_cast<int32_t>(greatest), position, suppressed));
   if (params_.repetition_penalty != 1.0f) seen_.insert(id);
   if (params_.presence_penalty != 0.0f || params_.frequency_penalty != 0.0f) {
     ++generated_counts_[id];
@@ -158,12 +128,12 @@ void Sampler::EditLogits(CandidateSet* candidates) const {
 }
 
 absl::StatusOr<int32_t> Sampler::Choose(
-    absl::Span<const float> logits, int64_t position,
+    absl::Span<const float> logits, int32_t greatest, int64_t position,
     absl::Span<const int32_t> suppressed) const {
   const bool greedy = params_.temperature == 0.0f;
   if (greedy && !EditsLogits() && params_.allowed_ids.empty() &&
       banned_.empty() && suppressed.empty()) {
-    return ArgMax(logits);
+    return greatest;
   }
 
   CandidateSet& candidates = ThreadCandidates();

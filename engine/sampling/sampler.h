@@ -50,8 +50,9 @@ class Sampler {
 
  private:
   // FAILED_PRECONDITION when nothing is left to draw.
+  // `greatest`: the id of the greatest logit.
   absl::StatusOr<int32_t> Choose(absl::Span<const float> logits,
-                                 int64_t position,
+                                 int32_t greatest, int64_t position,
                                  absl::Span<const int32_t> suppressed) const;
   bool EditsLogits() const;
   void EditLogits(CandidateSet* candidates) const;

@@ -23,12 +23,12 @@ struct Section {
 };
 
 constexpr Section kSections[] = {
-    {"gemv", MeasureGemv},       {"decode", MeasureDecode},
-    {"context", MeasureContext}, {"prefill512", MeasurePrefill},
-    {"batch", MeasureBatch},     {"small", MeasureSmall},
-    {"server", MeasureServer},   {"train", MeasureTrain},
-    {"jobs", MeasureJobs},       {"outliers", MeasureOutliers},
-    {"dequant", MeasureDequantization},
+    {"gemv", MeasureGemv},         {"decode", MeasureDecode},
+    {"context", MeasureContext},   {"prefill512", MeasurePrefill},
+    {"batch", MeasureBatch},       {"small", MeasureSmall},
+    {"server", MeasureServer},     {"metrics", MeasureMetrics},
+    {"train", MeasureTrain},       {"jobs", MeasureJobs},
+    {"outliers", MeasureOutliers}, {"dequant", MeasureDequantization},
 };
 
 std::string SectionNames() {

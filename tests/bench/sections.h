@@ -26,6 +26,8 @@ SectionFunction MeasureBatch;
 SectionFunction MeasureSmall;
 // Through gRPC on loopback, from another process; load and memory as well.
 SectionFunction MeasureServer;
+// Recording a token for Prometheus against the step that makes it.
+SectionFunction MeasureMetrics;
 // A step of quantization-aware training.
 SectionFunction MeasureTrain;
 // A stream while a worker on the same machine trains, against one alone.

@@ -267,6 +267,64 @@ TEST_P(FloatOpsTest, ExpSumIsAccurateAndEqualsReference) {
   EXPECT_EQ(max, -kInfinity);
 }
 
+TEST_P(FloatOpsTest, ArgMaxIsTheFirstGreatestOfFiniteValues) {
+  for (const int64_t count : kCounts) {
+    std::vector<float> x = RandomFloats(count, -30.0f, 5.0f, 17);
+    const auto expected = [&x] {
+      return std::max_element(x.begin(), x.end()) - x.begin();
+    };
+    EXPECT_EQ(table().arg_max(x.data(), count), expected());
+    // The greatest in every place; then twice, where the first counts.
+    for (int64_t i = 0; i < count; ++i) {
+      std::vector<float> y = x;
+      y[i] = 6.0f;
+      EXPECT_EQ(table().arg_max(y.data(), count), i);
+      y[count - 1] = 6.0f;
+      EXPECT_EQ(table().arg_max(y.data(), count), i);
+      for (const float fault : {kInfinity, -kInfinity, std::nanf("")}) {
+        y[i] = fault;
+        EXPECT_EQ(table().arg_max(y.data(), count), -1) << i;
+      }
+    }
+    std::fill(x.begin(), x.end(), -1e30f);
+    EXPECT_EQ(table().arg_max(x.data(), count), 0);
+    x[0] = -3e38f;
+    EXPECT_EQ(table().arg_max(x.data(), count), count > 1 ? 1 : 0);
+  }
+}
+
+TEST_P(FloatOpsTest, SamplingWeightsAreTheNearestWholeNumbers) {
+  constexpr double kUnit = 0x1p40;
+  static_assert(kSamplingWeightBits == 40);
+  for (const int64_t count : kCounts) {
+    const std::vector<float> logits = RandomFloats(count, -40.0f, 5.0f, 19);
+    for (const double temperature : {0.3, 1.0, 1.7}) {
+      std::vector<double> values(logits.begin(), logits.end());
+      std::vector<double> reference_values = values;
+      std::vector<uint64_t> weights(count + 1, 77), reference_weights = weights;
+      table().sampling_weights(values.data(), count, 5.0, temperature,
+                               weights.data());
+      reference().sampling_weights(reference_values.data(), count, 5.0,
+                                   temperature, reference_weights.data());
+      EXPECT_EQ(values, reference_values);
+      EXPECT_EQ(weights, reference_weights);
+      EXPECT_EQ(weights[count], 77u) << "beyond the end";
+      for (int64_t i = 0; i < count; ++i) {
+        EXPECT_EQ(values[i], (5.0 - double{logits[i]}) / temperature);
+        EXPECT_NEAR(static_cast<double>(weights[i]),
+                    std::exp(-values[i]) * kUnit, 0.5 + kUnit * 1e-13);
+        if (values[i] >= kNegligibleDeficit) {
+          EXPECT_EQ(weights[i], 0u);
+        }
+      }
+    }
+  }
+  double greatest = 3.0;
+  uint64_t weight = 0;
+  table().sampling_weights(&greatest, 1, 3.0, 0.5, &weight);
+  EXPECT_EQ(weight, uint64_t{1} << 40);
+}
+
 TEST_P(FloatOpsTest, QuantizesLikeTheDefinition) {
   for (const int64_t count : kCounts) {
     for (const ActivationMode mode :

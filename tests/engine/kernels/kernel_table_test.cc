@@ -23,7 +23,8 @@ TEST(KernelTable, EveryMemberIsSet) {
     EXPECT_TRUE(table->pot_dot && table->add_scaled && table->dot &&
                 table->layer_norm && table->gelu_tanh && table->gelu_erf &&
                 table->softmax && table->axpy && table->float_to_half &&
-                table->scale_outputs && table->exp_sum && table->quantize &&
+                table->scale_outputs && table->exp_sum && table->arg_max &&
+                table->sampling_weights && table->quantize &&
                 table->score_keys_f16 && table->score_keys_f32 &&
                 table->mix_values_f16 && table->mix_values_f32)
         << std::string(table->name);
