@@ -199,7 +199,8 @@ void AppendTiles(const KvCache* cache, int64_t first_row, int64_t count,
 void Attend(const KernelTable& kernels, const Gpt2Config& config, int64_t layer,
             absl::Span<const AttentionTile> tiles, const float* qkv,
             ThreadPool* pool, std::vector<float>* scratch, float* attended) {
-  const int64_t workers = pool->num_threads();
+  const int64_t workers = std::min<int64_t>(
+      pool->num_threads(), static_cast<int64_t>(tiles.size()) * config.n_head);
   const std::vector<AttentionTask> tasks =
       PlanTasks(tiles, config.n_head, workers);
   int64_t worker_size = 0;
