@@ -12,7 +12,6 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "test_paths.h"
-#include "trainer/math/inverse_factor.h"
 
 namespace pot {
 namespace {
@@ -196,42 +195,6 @@ TEST(FactorHessianTest, DampsMoreWhereItMustAndSaysSo) {
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(FactorHessian({}, 0, {.damping = 0}).status().code(),
             absl::StatusCode::kInvalidArgument);
-}
-
-TEST(FactorInverseTest, FactorsTheInverse) {
-  // Larger than two blocks of 64 columns, and not a multiple of it.
-  constexpr int64_t n = 150;
-  std::vector<double> a(n * n);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      for (int64_t k = 0; k < 200; ++k) {
-        a[i * n + j] += double{Value(i, k)} * Value(j, k);
-      }
-    }
-    a[i * n + i] += 1;
-  }
-  std::vector<double> u = a;
-  ASSERT_TRUE(FactorInverse(n, &u).ok());
-  // A U^T U is the identity. Its condition is below 100, so rounding is below
-  // 100 * n * 2^-53 = 2e-12.
-  std::vector<double> inverse(n * n);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      for (int64_t k = 0; k <= std::min(i, j); ++k) {
-        inverse[i * n + j] += u[k * n + i] * u[k * n + j];
-      }
-      if (i > j) {
-        EXPECT_EQ(u[i * n + j], 0);
-      }
-    }
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      double sum = 0;
-      for (int64_t k = 0; k < n; ++k) sum += a[i * n + k] * inverse[k * n + j];
-      ASSERT_NEAR(sum, i == j ? 1 : 0, 1e-10) << i << ", " << j;
-    }
-  }
 }
 
 }  // namespace
