@@ -41,11 +41,11 @@ class Watch:
       self.samples.append((time.monotonic() - self.begin, self.memory()))
 
   def memory_after(self, warmup):
-    """((lowest, median) of the first third after the warm-up, of the last)."""
+    """Medians of the first third after the warm-up, and of the last."""
     settled = [size for seconds, size in self.samples if seconds >= warmup]
     third = max(1, len(settled) // 3)
-    return tuple((min(part), statistics.median(part))
-                 for part in (settled[:third], settled[-third:]))
+    return (statistics.median(settled[:third]),
+            statistics.median(settled[-third:]))
 
   def memory_by_minute(self):
     minutes = {}
