@@ -59,7 +59,8 @@ int64_t ChunkPacer::ChunkTokens(const LoadedModel* model,
       pace == nullptr ? std::nullopt : pace->added_per_token.value();
   double wanted = 0;
   if (added.has_value() && decode_time > absl::ZeroDuration()) {
-    wanted = static_cast<double>(max_tokens_);
+    wanted = static_cast<double>(
+        std::min(max_tokens_, kMaxGrowth * pace->longest_chunk));
     if (*added > absl::ZeroDuration()) {
       wanted = std::min(wanted, absl::FDivDuration(decode_time, *added));
     }
@@ -78,6 +79,7 @@ void ChunkPacer::Record(const LoadedModel* model, int64_t decode_sequences,
     pace->steps_with_chunk = 0;
     return;
   }
+  pace->longest_chunk = std::max(pace->longest_chunk, chunk_tokens);
   absl::Duration decode_time;
   if (decode_sequences > 0) {
     ++pace->steps_with_chunk;

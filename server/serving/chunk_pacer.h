@@ -25,9 +25,13 @@ class ChunkPacer {
  public:
   // Granted at least, whatever they take, so that prompts get on.
   static constexpr int64_t kMinTokens = 2;
-  // A step's rows, decoded and of the chunk, are a multiple: one to four rows
-  // take the kernels about as long as each other.
+  // A step's rows, decoded and of the chunk, are a multiple, unless the chunk
+  // is as long as one may be: one to four rows take the kernels about as long
+  // as each other.
   static constexpr int64_t kRowUnit = 4;
+  // How many times as long as the longest chunk so far the next may be: what a
+  // short one adds is little beside what a machine's hiccups do.
+  static constexpr int64_t kMaxGrowth = 4;
   // Steps with a chunk after which one goes without, to measure decoding anew.
   static constexpr int64_t kStepsBetweenMeasures = 64;
 
@@ -66,6 +70,7 @@ class ChunkPacer {
     // [i]: decode-only steps of 2^(i-1) < sequences <= 2^i.
     std::array<Median, 16> decode;
     Median added_per_token;
+    int64_t longest_chunk = 0;
     int64_t steps_with_chunk = 0;  // beside decoding, since one without
   };
 

@@ -76,12 +76,23 @@ TEST_F(ChunkPacerTest, PromptsAloneTellTheirCost) {
 
 TEST_F(ChunkPacerTest, FlagIsTheUpperBound) {
   RecordTimes(9, 1, 0, 1000 * kMs);
-  RecordTimes(9, 1, 16, 1001 * kMs);
+  RecordTimes(9, 1, 128, 1001 * kMs);
   EXPECT_EQ(Beside(1), 511) << "512 rows";
-  EXPECT_EQ(ChunkPacer(509).ChunkTokens(&model_, {{&model_, 4}}), 4);
+  EXPECT_EQ(Beside(2), 512) << "514 tokens would fill up the rows";
   // A step with a chunk that was no longer than one without.
-  RecordTimes(9, 1, 16, 900 * kMs);
+  RecordTimes(9, 1, 128, 900 * kMs);
   EXPECT_EQ(Beside(4), 512);
+}
+
+TEST_F(ChunkPacerTest, GrowsStepByStep) {
+  RecordTimes(9, 2, 0, 20 * kMs);
+  // By a hiccup before, it took no longer than decoding.
+  RecordTimes(1, 2, 2, 19 * kMs);
+  EXPECT_EQ(Beside(2), 10) << "four times two, and two to fill up";
+  RecordTimes(1, 2, 10, 20 * kMs);
+  EXPECT_EQ(Beside(2), 42);
+  RecordTimes(9, 2, 42, 41 * kMs);  // 21 ms for 42 tokens
+  EXPECT_EQ(Beside(2), 42);
 }
 
 TEST_F(ChunkPacerTest, OneHiccupChangesNothing) {
@@ -206,14 +217,15 @@ TEST(ChunkPacingTest, StreamIsNotStalledAndTokensAreTheSame) {
     while (prompt->done == 0) scheduler.RunOnce();
     if (slow) {
       // 10.25 ms go into the stream; 3 tokens as a start take 0.75 ms more, so
-      // 41 would fit; 39 and the stream's are whole units of rows.
+      // 41 would fit; a chunk is at most four times the longest before, and 39
+      // and the stream's are whole units of rows.
       std::vector<int64_t> chunks;
       for (const StepReport& report : reports) {
         chunks.push_back(report.chunk_tokens);
         EXPECT_EQ(report.decode_sequences, 1);
         EXPECT_LE(report.duration, 2 * 10.25 * kMs);
       }
-      EXPECT_THAT(chunks, ElementsAre(3, 39, 18));
+      EXPECT_THAT(chunks, ElementsAre(3, 11, 39, 7));
     }
     while (scheduler.RunOnce()) {
     }
