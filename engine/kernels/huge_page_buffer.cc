@@ -18,6 +18,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // Pages that nobody has written to take no memory.
 constexpr size_t kMinArena = 16 * kHugePage;
 constexpr size_t kAlignment = 64;
+constexpr size_t kMinSlotsPerSlab = 8;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -127,7 +128,7 @@ std::shared_ptr<void> AllocateOnHugePages(size_t bytes, HugePageStream stream) {
 class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
  public:
   std::shared_ptr<uint8_t> Take(size_t bytes) {
-    if (bytes > SIZE_MAX / 2 / kSlotsPerSlab) throw std::bad_alloc();
+    if (bytes > SIZE_MAX / 2 / kMinSlotsPerSlab) throw std::bad_alloc();
     const size_t slot_bytes = RoundUp(std::max<size_t>(bytes, 1), kAlignment);
     Slab* slab;
     uint8_t* memory;
@@ -146,8 +147,6 @@ class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
   }
 
  private:
-  static constexpr size_t kSlotsPerSlab = 8;  // at least
-
   struct Slab {
     Slab(size_t bytes, size_t slot_size) : pages(bytes), slot_bytes(slot_size) {
       slots = bytes / slot_size;
@@ -173,21 +172,6 @@ class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
     return slabs_.back().get();
   }
 
-  // From the least on, a few pages more if that leaves a smaller part unused.
-  static size_t SlabBytes(size_t slot_bytes) {
-    const size_t least = RoundUp(kSlotsPerSlab * slot_bytes, kHugePage);
-    const auto unused = [slot_bytes](size_t bytes) {
-      return static_cast<double>(bytes % slot_bytes) /
-             static_cast<double>(bytes);
-    };
-    size_t best = least;
-    for (size_t pages = 1; pages <= 3; ++pages) {
-      const size_t bytes = least + pages * kHugePage;
-      if (unused(bytes) < unused(best)) best = bytes;
-    }
-    return best;
-  }
-
   void GiveBack(Slab* slab, uint8_t* slot) {
     MutexLock lock(&mutex_);
     slab->free.push_back(slot);
@@ -200,6 +184,19 @@ class HugePageSlots::Pool : public std::enable_shared_from_this<Pool> {
   Mutex mutex_;
   std::vector<std::unique_ptr<Slab>> slabs_ ABSL_GUARDED_BY(mutex_);
 };
+
+size_t HugePageSlots::SlabBytes(size_t slot_bytes) {
+  const size_t least = RoundUp(kMinSlotsPerSlab * slot_bytes, kHugePage);
+  const auto unused = [slot_bytes](size_t bytes) {
+    return static_cast<double>(bytes % slot_bytes) / static_cast<double>(bytes);
+  };
+  size_t best = least;
+  for (size_t pages = 1; pages <= 3; ++pages) {
+    const size_t bytes = least + pages * kHugePage;
+    if (unused(bytes) < unused(best)) best = bytes;
+  }
+  return best;
+}
 
 HugePageSlots::HugePageSlots() : pool_(std::make_shared<Pool>()) {}
 HugePageSlots::~HugePageSlots() = default;

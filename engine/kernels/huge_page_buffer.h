@@ -55,6 +55,10 @@ class HugePageSlots {
   // `bytes` zeroed bytes, 64-byte aligned. Throws std::bad_alloc.
   std::shared_ptr<uint8_t> Take(size_t bytes);
 
+  // Of the slabs that pieces of `slot_bytes`, a multiple of 64, are cut from:
+  // room for eight, on a few pages more if that leaves a smaller part unused.
+  static size_t SlabBytes(size_t slot_bytes);
+
  private:
   class Pool;
   const std::shared_ptr<Pool> pool_;

@@ -9,6 +9,10 @@
 #include "engine/kernels/kernel_table.h"
 
 namespace pot {
+
+static_assert(uint64_t{CandidateSet::kMaxVocabSize} <=
+              uint64_t{1} << (63 - kSamplingWeightBits));
+
 namespace {
 
 // Smallest whole number that is at least share * total, in [1, total].
@@ -98,7 +102,7 @@ void CandidateSet::ApplyTemperature(float temperature) {
 
 // With total weight Z and mean deficit m, -log p_i = log Z + deficit_i and the
 // entropy is log Z + m, so their distance is |deficit_i - m|. The mean is
-// summed in whole numbers too; weight * deficit <= 2^40 / e.
+// summed in whole numbers too; weight * deficit <= 2^kSamplingWeightBits / e.
 void CandidateSet::KeepTypical(float p) {
   uint64_t weighted = 0;
   for (size_t i = 0; i < size(); ++i) {

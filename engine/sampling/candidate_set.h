@@ -20,8 +20,8 @@ namespace pot {
 // the other filters, Draw. No filter ever removes all.
 class CandidateSet {
  public:
-  // Weights are at most 2^40: a token less likely than the best by more than
-  // 2^-41 has weight 0 and is never drawn; 2^23 weights sum to 2^63 at most.
+  // A token less likely than the best by more than half a unit has weight 0 and
+  // is never drawn; the weights of 2^23 sum to 2^63 at most.
   static constexpr int kMaxVocabSize = 1 << 23;
 
   // All of the vocabulary. `logits`: finite, 1 to kMaxVocabSize.

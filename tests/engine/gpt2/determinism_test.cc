@@ -130,6 +130,7 @@ std::vector<Circumstances> AllCircumstances() {
   all.push_back({8, 1, 1, 3});
   all.push_back({17, 2, 16, 4});
   all.push_back({32, 3, kPromptTokens, 5});
+  all.push_back({5, 8, 16, 2});  // more threads than heads
   return all;
 }
 

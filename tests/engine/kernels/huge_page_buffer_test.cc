@@ -123,6 +123,23 @@ TEST(HugePageSlotsTest, SlotsAreZeroedAlignedAndUsedAgain) {
   EXPECT_EQ(taken[2].get()[5], 0);
 }
 
+// GPT-2's pieces of KV cache at several widths, and odd sizes around pages.
+TEST(HugePageSlotsTest, SlabsHoldEightSlotsAndWasteLittle) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  for (const size_t slot : {64, 49152, 98304, 786432, 1048576, 1179648, 1310720,
+                            2097152, 2097216, 3145728, 6553600}) {
+    const size_t slab = HugePageSlots::SlabBytes(slot);
+    EXPECT_EQ(slab % kHugePage, 0u) << slot;
+    EXPECT_GE(slab / slot, 8u) << slot;
+    EXPECT_LE(slab, 8 * slot + 4 * kHugePage) << slot;
+    EXPECT_LE(slab % slot * 10, slab) << slot;  // a tenth
+  }
+  // Seven pages hold ten of 1.4 MiB, the six that eight take only eight.
+  EXPECT_EQ(HugePageSlots::SlabBytes(1468006 / 64 * 64), 7 * kHugePage);
+  // Nothing is better than nothing unused.
+  EXPECT_EQ(HugePageSlots::SlabBytes(kHugePage), 8 * kHugePage);
+}
+
 TEST(HugePageSlotsTest, SlotsOutliveThePool) {
   std::shared_ptr<uint8_t> slot;
   {

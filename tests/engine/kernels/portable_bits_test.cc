@@ -158,6 +158,24 @@ TEST_P(PortableBitsTest, Softmax) {
   EXPECT_EQ(digest.Hex(), "cc69e6062dfeaeab");
 }
 
+TEST_P(PortableBitsTest, Sampling) {
+  Digest digest;
+  for (const int64_t count : kCounts) {
+    const std::vector<float> logits =
+        RandomFloats(count, -40.0f, 5.0f, 210 + count);
+    digest.AddOne(table().arg_max(logits.data(), count));
+    for (const double temperature : {0.3, 1.0, 1.7}) {
+      std::vector<double> values(logits.begin(), logits.end());
+      std::vector<uint64_t> weights(count);
+      table().sampling_weights(values.data(), count, 5.0, temperature,
+                               weights.data());
+      digest.Add(values);
+      digest.Add(weights);
+    }
+  }
+  EXPECT_EQ(digest.Hex(), "58023f24acd605f3");
+}
+
 TEST_P(PortableBitsTest, AddScaled) {
   Digest digest;
   std::mt19937 random(130);
