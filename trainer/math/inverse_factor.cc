@@ -153,17 +153,16 @@ absl::Status Cholesky(int64_t n, double* a) {
 }
 
 // inverse[i - begin][c] -= sum over j of l(i, j) inverse(j)[c] for the rows
-// [begin, end) of a block and c in [first, last), at most kStrip columns that
-// begin at a multiple of it; the rows j < begin of the inverse are in l
-// already.
+// [begin, end) of a block and the kStrip columns c from `first`, a multiple of
+// kStrip; the rows j < begin of the inverse are in l already.
 void SubtractInverse(const double* l, int64_t begin, int64_t end, int64_t first,
-                     int64_t last, int64_t n, double* inverse) {
+                     int64_t n, double* inverse) {
   // Row j of the inverse has j + 1 elements.
   const int64_t whole = std::min(begin, first + kStrip - 1);
   for (int64_t j = first; j < whole; ++j) {
     for (int64_t i = begin; i < end; ++i) {
       SubtractScaled(l[i * n + j], l + j * n + first,
-                     std::min(last, j + 1) - first,
+                     std::min(kStrip, j + 1 - first),
                      inverse + (i - begin) * n + first);
     }
   }
@@ -180,7 +179,7 @@ void SubtractInverse(const double* l, int64_t begin, int64_t end, int64_t first,
     }
     for (; i < end; ++i) {
       for (int64_t k = 0; k < depth; ++k) {
-        SubtractScaled(l[i * n + j + k], strip + k * kStrip, last - first,
+        SubtractScaled(l[i * n + j + k], strip + k * kStrip, kStrip,
                        inverse + (i - begin) * n + first);
       }
     }
@@ -196,10 +195,10 @@ void InvertLower(int64_t n, double* l) {
     // l(i, i), where the rows above the block have theirs in l already.
     std::fill(inverse.begin(), inverse.end(), 0.0);
     constexpr int64_t kColumnGrain = 128;
+    static_assert(kBlock % kStrip == 0 && kColumnGrain % kStrip == 0);
     ParallelFor(begin, kColumnGrain, [&](int64_t first, int64_t last) {
       for (int64_t c = first; c < last; c += kStrip) {
-        SubtractInverse(l, begin, end, c, std::min(last, c + kStrip), n,
-                        inverse.data());
+        SubtractInverse(l, begin, end, c, n, inverse.data());
       }
     });
     for (int64_t i = begin; i < end; ++i) {
