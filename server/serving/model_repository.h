@@ -15,26 +15,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/checkpoint/version_store.h"
-#include "engine/gpt2/model_weights.h"
 #include "engine/gpt2/quantize_model.h"
 #include "engine/loaded_model.h"
 #include "server/serving/alias_store.h"
 #include "server/serving/model_event.h"
+#include "server/serving/model_repository_options.h"
 #include "server/serving/model_version.h"
 #include "server/serving/version_diff.h"
 
 namespace pot {
 
-struct ModelRepositoryOptions {
-  std::string root;
-  // Directories that Import() may read lie below this; empty: none may.
-  std::string import_root;
-  LoadOptions load;
-  // Weights in memory at the same time; 0: no limit.
-  int64_t max_resident_bytes = 0;
-  // What uploads and imports leave free on the disk.
-  int64_t min_free_disk_bytes = int64_t{64} << 20;
-};
+class DiskBackedCatalog;
 
 // Thread-safe. Loading runs on the calling thread and never holds a lock that
 // Acquire() needs: requests are served from the old version meanwhile, and a
@@ -149,9 +140,9 @@ class ModelRepository {
                                    const ModelSelector& right);
 
  private:
-  class Impl;
-  explicit ModelRepository(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit ModelRepository(std::unique_ptr<DiskBackedCatalog> versions);
+
+  const std::unique_ptr<DiskBackedCatalog> versions_;
 };
 
 }  // namespace pot

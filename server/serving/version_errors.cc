@@ -88,4 +88,10 @@ absl::Status StillLoaded(const ModelVersionInfo& info) {
                      StateDetails("VERSION_LOADED", info));
 }
 
+absl::Status InvalidField(const absl::Status& status, absl::string_view field) {
+  if (!absl::IsInvalidArgument(status)) return status;
+  return WithDetails(status,
+                     {.reason = "INVALID_FIELD", .field = std::string(field)});
+}
+
 }  // namespace pot

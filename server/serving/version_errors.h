@@ -26,6 +26,9 @@ absl::Status WaitedTooLong(const ModelVersionInfo& info);
 // FAILED_PRECONDITION (VERSION_LOADED).
 absl::Status StillLoaded(const ModelVersionInfo& info);
 
+// An INVALID_ARGUMENT as INVALID_FIELD of `field`; every other status as it is.
+absl::Status InvalidField(const absl::Status& status, absl::string_view field);
+
 }  // namespace pot
 
 #endif  // POT_SERVER_SERVING_VERSION_ERRORS_H_
