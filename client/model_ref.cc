@@ -8,33 +8,19 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/text_format.h"
+#include "engine/base/characters.h"
+#include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 
 namespace pot {
 namespace {
 
 constexpr size_t kMaxNameBytes = 64;
-constexpr size_t kDigestDigits = 64;
-
-bool IsNameCharacter(char c) {
-  return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-}
-
-bool IsDigest(absl::string_view text) {
-  return text.size() == kDigestDigits &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
-         });
-}
 
 }  // namespace
 
 absl::Status CheckName(absl::string_view what, absl::string_view name) {
-  if (!name.empty() && name.size() <= kMaxNameBytes &&
-      absl::ascii_isalnum(name[0]) &&
-      std::all_of(name.begin(), name.end(), IsNameCharacter)) {
-    return absl::OkStatus();
-  }
+  if (IsName(name, kMaxNameBytes)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       what, " ", Quoted(name), " is not 1-", kMaxNameBytes,
       " characters of [A-Za-z0-9._-] beginning with a letter or digit"));
@@ -49,10 +35,10 @@ absl::StatusOr<v1::ModelRef> ParseModelRef(absl::string_view text) {
   if (at == absl::string_view::npos) return model;
   absl::string_view selector = text.substr(at + 1);
   if (absl::ConsumePrefix(&selector, "sha256:")) {
-    if (!IsDigest(selector)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "digest ", Quoted(selector), " in model ", Quoted(text), " is not ",
-          kDigestDigits, " lower-case hexadecimal digits"));
+    if (!IsSha256Hex(selector)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("digest ", Quoted(selector), " in model ", Quoted(text),
+                       " is not 64 lower-case hexadecimal digits"));
     }
     model.set_digest(std::string(selector));
     return model;

@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstring>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
@@ -52,15 +51,9 @@ std::string OutputDigest(const v1::ReplayReceipt& receipt) {
   return digest.HexDigest();
 }
 
-bool IsDigest(absl::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
-         });
-}
-
 absl::Status CheckReceipt(const v1::ReplayReceipt& receipt,
                           absl::string_view name) {
-  if (!IsDigest(receipt.model().sha256())) {
+  if (!IsSha256Hex(receipt.model().sha256())) {
     return Malformed(
         name, absl::StrCat("model.sha256 is ", Quoted(receipt.model().sha256()),
                            ", not 64 lower-case hexadecimal "

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/text_format.h"
+#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 
 namespace pot {
@@ -46,15 +47,11 @@ absl::StatusOr<int> Spool(int from, const Interrupter& interrupter) {
       lseek(fd, 0, SEEK_SET);
       return fd;
     }
-    for (size_t done = 0; done < *count;) {
-      const ssize_t written = write(fd, piece.data() + done, *count - done);
-      if (written < 0 && errno != EINTR) {
-        const std::string reason = std::strerror(errno);
-        close(fd);
-        return absl::InternalError(
-            absl::StrCat("cannot write a temporary file: ", reason));
-      }
-      if (written > 0) done += static_cast<size_t>(written);
+    if (const int failed = WriteFully(fd, {piece.data(), *count});
+        failed != 0) {
+      close(fd);
+      return absl::InternalError(absl::StrCat("cannot write a temporary file: ",
+                                              std::strerror(failed)));
     }
   }
 }

@@ -8,12 +8,12 @@
 #include <set>
 #include <string>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/commands.h"
 #include "client/text_format.h"
 #include "client/transport/token.h"
+#include "engine/base/characters.h"
 #include "engine/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -31,12 +31,7 @@ struct NewTokenFlags {
 };
 
 absl::Status CheckName(absl::string_view name) {
-  if (!name.empty() && name.size() <= kMaxNameBytes &&
-      std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      })) {
-    return absl::OkStatus();
-  }
+  if (IsNameText(name, kMaxNameBytes)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("--name must be 1 to ", kMaxNameBytes,
                    " of [A-Za-z0-9._-], not ", Quoted(name)));

@@ -86,11 +86,8 @@ absl::StatusOr<size_t> ReadUpTo(int fd, char* data, size_t size,
 }
 
 absl::Status WriteAll(int fd, absl::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    const ssize_t n = write(fd, data.data(), data.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("cannot write", path);
-    data.remove_prefix(static_cast<size_t>(n));
+  if (const int error = WriteFully(fd, data); error != 0) {
+    return absl::ErrnoToStatus(error, absl::StrCat("cannot write ", path));
   }
   return absl::OkStatus();
 }
@@ -141,6 +138,28 @@ absl::Status RenameNoReplace(const std::string& from, const std::string& to) {
 }
 
 }  // namespace
+
+int WriteFully(int fd, absl::string_view data) {
+  while (!data.empty()) {
+    const ssize_t n = write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    data.remove_prefix(static_cast<size_t>(n));
+  }
+  return 0;
+}
+
+int WriteFullyAt(int fd, absl::string_view data, int64_t* offset) {
+  while (!data.empty()) {
+    const ssize_t n =
+        pwrite(fd, data.data(), data.size(), static_cast<off_t>(*offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    data.remove_prefix(static_cast<size_t>(n));
+    *offset += n;
+  }
+  return 0;
+}
 
 absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      size_t max_bytes) {

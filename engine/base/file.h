@@ -31,13 +31,19 @@ absl::Status ReadFilePieces(
 // RenameDirectory().
 absl::Status WriteFile(const std::string& path, absl::string_view contents);
 
+// Writes all of `data` where the descriptor stands, or from `*offset` on, which
+// moves with every byte written. The errno of the first failure; 0 for none.
+int WriteFully(int fd, absl::string_view data);
+int WriteFullyAt(int fd, absl::string_view data, int64_t* offset);
+
 // fsyncs the directory itself, so that the names in it survive a crash.
 absl::Status SyncDirectory(const std::string& path);
 
 // Atomically renames the directory `from`, whose files are already synced, to
 // `to` and syncs both parents. ALREADY_EXISTS when `to` is there, even when
-// empty. When a sync fails, the directory has its new name, but a crash may give
-// it the old one back; `renamed`, unless null, tells this error from the others.
+// empty. When a sync fails, the directory has its new name, but a crash may
+// give it the old one back; `renamed`, unless null, tells this error from the
+// others.
 absl::Status RenameDirectory(const std::string& from, const std::string& to,
                              bool* renamed = nullptr);
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "absl/strings/escaping.h"
+#include "engine/base/characters.h"
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 
@@ -52,6 +53,8 @@ std::string Sha256Hex(absl::Span<const uint8_t> bytes) {
   sha256.Update(bytes);
   return sha256.HexDigest();
 }
+
+bool IsSha256Hex(absl::string_view text) { return IsLowerHex(text, 64); }
 
 absl::StatusOr<std::string> Sha256File(const std::string& path) {
   Sha256 sha256;

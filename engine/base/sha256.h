@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace pot {
@@ -28,6 +29,9 @@ class Sha256 {
 };
 
 std::string Sha256Hex(absl::Span<const uint8_t> bytes);
+
+// Whether it looks like one: 64 lower-case hexadecimal digits.
+bool IsSha256Hex(absl::string_view text);
 
 // Digest of a file's content, read in pieces.
 absl::StatusOr<std::string> Sha256File(const std::string& path);

@@ -1,13 +1,12 @@
 #include "engine/checkpoint/exponent_layout.h"
 
-#include <algorithm>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "engine/base/json.h"
+#include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -104,11 +103,7 @@ std::string BookJson(const PotFormat& format) {
 }
 
 bool IsBaseDigest(absl::string_view text) {
-  return text.empty() || (text.size() == 64 &&
-                          std::all_of(text.begin(), text.end(), [](char c) {
-                            return absl::ascii_isdigit(c) ||
-                                   (c >= 'a' && c <= 'f');
-                          }));
+  return text.empty() || IsSha256Hex(text);
 }
 
 }  // namespace pot

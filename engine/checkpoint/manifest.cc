@@ -33,12 +33,6 @@ std::string DigestOf(const std::string& text) {
       reinterpret_cast<const uint8_t*>(text.data()), text.size()));
 }
 
-bool IsDigest(absl::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
-         });
-}
-
 absl::Status CheckFileName(const std::string& name, const std::string& path) {
   if (name.empty() || name.front() == '.' || name == kManifestFile ||
       FindInvalidUtf8(name) != name.size() ||
@@ -68,7 +62,7 @@ absl::StatusOr<ManifestEntry> ReadEntry(const std::string& name,
   }
   const auto sha256 = json.find("sha256");
   if (sha256 == json.end() || !sha256->is_string() ||
-      !IsDigest(sha256->get_ref<const std::string&>())) {
+      !IsSha256Hex(sha256->get_ref<const std::string&>())) {
     return error("\"sha256\" must be 64 lower-case hexadecimal digits");
   }
   return ManifestEntry{bytes->get<int64_t>(), sha256->get<std::string>()};

@@ -2,12 +2,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
@@ -95,16 +95,9 @@ absl::StatusOr<std::string> MakeHeader(
   return header + text;
 }
 
-absl::Status WriteAll(int fd, const uint8_t* data, size_t size,
-                      const std::string& path) {
-  while (size > 0) {
-    const ssize_t written = write(fd, data, std::min(size, size_t{1} << 30));
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return absl::ErrnoToStatus(errno, absl::StrCat("write ", path));
-    }
-    data += written;
-    size -= static_cast<size_t>(written);
+absl::Status WriteAll(int fd, absl::string_view data, const std::string& path) {
+  if (const int error = WriteFully(fd, data); error != 0) {
+    return absl::ErrnoToStatus(error, absl::StrCat("write ", path));
   }
   return absl::OkStatus();
 }
@@ -112,12 +105,12 @@ absl::Status WriteAll(int fd, const uint8_t* data, size_t size,
 absl::Status WriteAndSync(int fd, const std::string& header,
                           const NamedTensors& tensors,
                           const std::string& path) {
-  POT_RETURN_IF_ERROR(WriteAll(fd,
-                               reinterpret_cast<const uint8_t*>(header.data()),
-                               header.size(), path));
+  POT_RETURN_IF_ERROR(WriteAll(fd, header, path));
   for (const auto& [name, view] : tensors) {
-    POT_RETURN_IF_ERROR(
-        WriteAll(fd, view.bytes.data(), view.bytes.size(), path));
+    POT_RETURN_IF_ERROR(WriteAll(
+        fd,
+        {reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size()},
+        path));
   }
   if (fsync(fd) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("fsync ", path));

@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/base/characters.h"
 #include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
@@ -122,13 +123,7 @@ absl::Status Seal(const std::string& directory,
 }  // namespace
 
 absl::Status ValidateModelName(absl::string_view name) {
-  const bool valid =
-      !name.empty() && name.size() <= kMaxModelName &&
-      absl::ascii_isalnum(static_cast<unsigned char>(name.front())) &&
-      std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (valid) return absl::OkStatus();
+  if (IsName(name, kMaxModelName)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("model name ", Quote(name), " must be 1 to ", kMaxModelName,
                    " of [A-Za-z0-9._-] and begin with a letter or a digit"));

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
+#include "engine/base/characters.h"
 #include "engine/base/file.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
@@ -69,10 +69,7 @@ absl::StatusOr<std::string> GitBlobDigest(const std::string& path) {
 }  // namespace
 
 bool IsFileDigest(const std::string& text) {
-  return (text.size() == 64 || text.size() == 40) &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return IsSha256Hex(text) || IsLowerHex(text, 40);
 }
 
 absl::StatusOr<bool> HasDigest(const std::string& path,

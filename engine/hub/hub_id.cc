@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "engine/base/characters.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 
@@ -19,26 +19,19 @@ constexpr char kPrefix[] = "hf:";
 constexpr size_t kMaxNameBytes = 96;
 constexpr size_t kMaxRevisionBytes = 255;
 
-bool IsPlain(char c) {
-  return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-         c == '_' || c == '-';
-}
-
 // Neither a way up nor a hidden file, and no "--", which separates names in
 // the cache.
 bool IsRepoPart(absl::string_view part) {
-  return !part.empty() && part.size() <= kMaxNameBytes &&
-         std::all_of(part.begin(), part.end(), IsPlain) &&
-         part.front() != '.' && part.front() != '-' && part.back() != '.' &&
-         part.back() != '-' && !absl::StrContains(part, "--") &&
-         !absl::StrContains(part, "..");
+  return IsNameText(part, kMaxNameBytes) && part.front() != '.' &&
+         part.front() != '-' && part.back() != '.' && part.back() != '-' &&
+         !absl::StrContains(part, "--") && !absl::StrContains(part, "..");
 }
 
 bool IsRevision(absl::string_view revision) {
   if (revision.empty() || revision.size() > kMaxRevisionBytes) return false;
   for (const absl::string_view part : absl::StrSplit(revision, '/')) {
     const bool plain = std::all_of(part.begin(), part.end(), [](char c) {
-      return IsPlain(c) || c == '+' || c == '=';
+      return IsNameCharacter(c) || c == '+' || c == '=';
     });
     if (part.empty() || part.front() == '.' || !plain) return false;
   }
@@ -92,10 +85,6 @@ absl::StatusOr<HubId> MakeHubId(absl::string_view repo,
   return id;
 }
 
-bool IsCommit(absl::string_view text) {
-  return text.size() == 40 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
+bool IsCommit(absl::string_view text) { return IsLowerHex(text, 40); }
 
 }  // namespace pot

@@ -17,8 +17,8 @@
 namespace pot {
 namespace {
 
-absl::Status ErrnoError(const char* action, const std::string& path) {
-  const int error = errno;
+absl::Status ErrnoError(int error, const char* action,
+                        const std::string& path) {
   const absl::Status status =
       absl::ErrnoToStatus(error, absl::StrCat("cannot ", action, " ", path));
   if (error != ENOSPC && error != EDQUOT) return status;
@@ -47,9 +47,9 @@ PartialFile::~PartialFile() {
 absl::StatusOr<PartialFile> PartialFile::Open(const std::string& path) {
   const int fd =
       open(path.c_str(),
-           O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+           O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
            0666);
-  if (fd < 0) return ErrnoError("open", path);
+  if (fd < 0) return ErrnoError(errno, "open", path);
   struct stat info;
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     close(fd);
@@ -60,16 +60,12 @@ absl::StatusOr<PartialFile> PartialFile::Open(const std::string& path) {
 }
 
 absl::Status PartialFile::Error(const char* action) const {
-  return ErrnoError(action, path_);
+  return ErrnoError(errno, action, path_);
 }
 
 absl::Status PartialFile::Append(absl::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = write(fd_, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Error("write");
-    bytes.remove_prefix(static_cast<size_t>(n));
-    size_ += n;
+  if (const int error = WriteFullyAt(fd_, bytes, &size_); error != 0) {
+    return ErrnoError(error, "write", path_);
   }
   return absl::OkStatus();
 }
@@ -90,7 +86,7 @@ absl::Status ReplaceFile(const std::string& path, absl::string_view content) {
   const std::string staged = absl::StrCat(path, ".", getpid(), ".tmp");
   POT_RETURN_IF_ERROR(WriteFile(staged, content));
   if (rename(staged.c_str(), path.c_str()) != 0) {
-    const absl::Status status = ErrnoError("rename to", path);
+    const absl::Status status = ErrnoError(errno, "rename to", path);
     unlink(staged.c_str());
     return status;
   }
@@ -101,13 +97,13 @@ absl::StatusOr<bool> FileLock::TryLock(const std::string& path,
                                        FileLock* lock) {
   const int fd =
       open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (fd < 0) return ErrnoError("open", path);
+  if (fd < 0) return ErrnoError(errno, "open", path);
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
     close(fd);
     errno = error;
     if (error == EWOULDBLOCK || error == EINTR) return false;
-    return ErrnoError("lock", path);
+    return ErrnoError(errno, "lock", path);
   }
   lock->fd_ = fd;
   return true;

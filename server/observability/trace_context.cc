@@ -1,6 +1,7 @@
 #include "server/observability/trace_context.h"
 
-#include <algorithm>
+
+#include "engine/base/characters.h"
 
 namespace pot {
 namespace {
@@ -12,12 +13,6 @@ constexpr size_t kParentBegin = kTraceBegin + kTraceSize + 1;
 constexpr size_t kParentSize = 16;
 constexpr size_t kFlagsBegin = kParentBegin + kParentSize + 1;
 constexpr size_t kSize = kFlagsBegin + 2;
-
-bool IsHex(absl::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  });
-}
 
 bool IsZero(absl::string_view text) {
   return text.find_first_not_of('0') == absl::string_view::npos;
@@ -33,7 +28,7 @@ std::string TraceIdOf(absl::string_view traceparent) {
       traceparent.substr(kParentBegin, kParentSize);
   const absl::string_view flags = traceparent.substr(kFlagsBegin, 2);
   for (const absl::string_view part : {version, trace, parent, flags}) {
-    if (!IsHex(part)) return "";
+    if (!IsLowerHex(part, part.size())) return "";
   }
   for (const size_t dash : {kTraceBegin, kParentBegin, kFlagsBegin}) {
     if (traceparent[dash - 1] != '-') return "";

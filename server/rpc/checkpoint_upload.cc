@@ -3,13 +3,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <set>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/manifest.h"
 #include "server/rpc/model_proto_conversion.h"
@@ -17,47 +16,6 @@
 #include "server/serving/field_errors.h"
 
 namespace pot {
-namespace {
-
-bool IsDigest(absl::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
-absl::Status CheckFileName(const std::string& name, const std::string& field) {
-  const bool valid =
-      !name.empty() && name.size() <= kMaxUploadNameBytes &&
-      absl::ascii_isalnum(static_cast<unsigned char>(name.front())) &&
-      std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (valid) return absl::OkStatus();
-  return FieldError("INVALID_FIELD", field,
-                    absl::StrCat("must be 1 to ", kMaxUploadNameBytes,
-                                 " characters of [A-Za-z0-9._-] and begin with "
-                                 "a letter or digit; it is ",
-                                 Quoted(name)),
-                    absl::StrCat(kMaxUploadNameBytes), Quoted(name));
-}
-
-absl::Status WriteAll(int fd, absl::string_view data) {
-  while (!data.empty()) {
-    const ssize_t n = write(fd, data.data(), data.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const absl::Status status =
-          absl::ErrnoToStatus(errno, "cannot write the uploaded file");
-      return absl::IsResourceExhausted(status)
-                 ? WithDetails(status, {.reason = "DISK_BUDGET"})
-                 : status;
-    }
-    data.remove_prefix(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
 
 CheckpointUpload::CheckpointUpload(ModelRepository* repository,
                                    int64_t max_bytes)
@@ -98,20 +56,15 @@ absl::Status CheckpointUpload::CheckFiles(
   for (int i = 0; i < header.files_size(); ++i) {
     const v1::FileInfo& info = header.files(i);
     const std::string field = absl::StrCat("header.files[", i, "]");
-    POT_RETURN_IF_ERROR(CheckFileName(info.path(), field + ".path"));
+    POT_RETURN_IF_ERROR(
+        CheckFileName(field + ".path", info.path(), kMaxUploadNameBytes));
     if (!names.insert(info.path()).second) {
       return FieldError(
           "INVALID_FIELD", field + ".path",
           absl::StrCat("is the second file called ", Quoted(info.path())), "",
           Quoted(info.path()));
     }
-    if (!IsDigest(info.sha256())) {
-      return FieldError("INVALID_FIELD", field + ".sha256",
-                        absl::StrCat("must be 64 lower-case hexadecimal "
-                                     "digits; it is ",
-                                     Quoted(info.sha256())),
-                        "64", Quoted(info.sha256()));
-    }
+    POT_RETURN_IF_ERROR(CheckSha256(field + ".sha256", info.sha256()));
     if (info.size_bytes() < 0) {
       return RangeError(field + ".size_bytes", "[0, 9223372036854775807]",
                         absl::StrCat(info.size_bytes()));
@@ -223,7 +176,9 @@ absl::Status CheckpointUpload::Append(const v1::FileChunk& chunk) {
                                    " has only ", left, " more"),
                       absl::StrCat(left), absl::StrCat(size));
   }
-  POT_RETURN_IF_ERROR(WriteAll(fd_, chunk.data()));
+  if (const int error = WriteFully(fd_, chunk.data()); error != 0) {
+    return DiskError(error, "cannot write the uploaded file");
+  }
   digest_->Update(
       absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(chunk.data().data()),
                           chunk.data().size()));

@@ -15,7 +15,7 @@
 namespace pot {
 namespace {
 
-constexpr size_t kMaxCommentBytes = 512;
+constexpr int64_t kMaxCommentBytes = 512;
 constexpr char kFloatFormat[] = "f32";
 
 static_assert(static_cast<int>(ModelVersionState::kRegistered) + 1 ==
@@ -104,21 +104,13 @@ absl::StatusOr<QuantizeOptions> ParseOptions(const std::string& format,
   return options;
 }
 
-absl::Status CheckComment(const std::string& comment) {
-  if (comment.size() <= kMaxCommentBytes) return absl::OkStatus();
-  return FieldError("INVALID_FIELD", "comment",
-                    absl::StrCat("may have at most ", kMaxCommentBytes,
-                                 " bytes; it has ", comment.size()),
-                    absl::StrCat(kMaxCommentBytes),
-                    absl::StrCat(comment.size()));
-}
-
 template <typename Request>
 absl::StatusOr<AliasChange> ParseChange(const Request& request,
                                         const std::string& alias) {
   POT_RETURN_IF_ERROR(CheckModelName(request.name(), "name"));
   POT_RETURN_IF_ERROR(CheckAlias(alias, "alias"));
-  POT_RETURN_IF_ERROR(CheckComment(request.comment()));
+  POT_RETURN_IF_ERROR(
+      CheckBytes("comment", request.comment(), 0, kMaxCommentBytes));
   if (request.has_expected_version() && request.expected_version() < 0) {
     return RangeError("expected_version", "[0, 9223372036854775807]",
                       absl::StrCat(request.expected_version()));

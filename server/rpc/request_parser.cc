@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/base/characters.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "server/rpc/sampling_parser.h"
@@ -16,21 +17,11 @@
 namespace pot {
 namespace {
 
-bool IsAlphanumeric(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-         (c >= '0' && c <= '9');
-}
-
 absl::Status CheckModelName(absl::string_view name, const std::string& field) {
   if (name.empty()) {
     return FieldError("MISSING_FIELD", field, "is missing", "", "");
   }
-  const bool well_formed =
-      name.size() <= kMaxModelNameBytes && IsAlphanumeric(name[0]) &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return IsAlphanumeric(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (well_formed) return absl::OkStatus();
+  if (IsName(name, kMaxModelNameBytes)) return absl::OkStatus();
   return FieldError(
       "INVALID_FIELD", field,
       absl::StrCat("must be 1 to ", kMaxModelNameBytes,
@@ -38,20 +29,6 @@ absl::Status CheckModelName(absl::string_view name, const std::string& field) {
                    "digit; it has ",
                    name.size(), " bytes: ", Quoted(name)),
       absl::StrCat(kMaxModelNameBytes), Quoted(name));
-}
-
-absl::Status CheckDigest(absl::string_view digest, const std::string& field) {
-  const bool well_formed =
-      digest.size() == 64 &&
-      std::all_of(digest.begin(), digest.end(), [](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-      });
-  if (well_formed) return absl::OkStatus();
-  return FieldError("INVALID_FIELD", field,
-                    absl::StrCat("must be 64 lower-case hexadecimal digits; it "
-                                 "has ",
-                                 digest.size(), " bytes: ", Quoted(digest)),
-                    "64", absl::StrCat(digest.size()));
 }
 
 absl::StatusOr<std::optional<int>> ParseLogprobs(bool given, int32_t value,
@@ -212,7 +189,7 @@ absl::StatusOr<ModelSelector> ParseModelRef(const v1::ModelRef& ref,
     }
     case v1::ModelRef::kDigest:
       POT_RETURN_IF_ERROR(
-          CheckDigest(ref.digest(), absl::StrCat(field, ".digest")));
+          CheckSha256(absl::StrCat(field, ".digest"), ref.digest()));
       selector.digest = ref.digest();
       break;
     case v1::ModelRef::SELECTOR_NOT_SET:

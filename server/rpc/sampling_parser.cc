@@ -130,14 +130,9 @@ absl::Status ParseStopping(const v1::Stopping& stopping,
   POT_RETURN_IF_ERROR(
       CheckEntries(strings, stopping.stop_strings_size(), kMaxStopStrings));
   for (int i = 0; i < stopping.stop_strings_size(); ++i) {
-    const size_t bytes = stopping.stop_strings(i).size();
-    if (bytes == 0 || bytes > kMaxStopStringBytes) {
-      return FieldError("INVALID_FIELD", absl::StrCat(strings, "[", i, "]"),
-                        absl::StrCat("must have 1 to ", kMaxStopStringBytes,
-                                     " bytes; it has ", bytes),
-                        absl::StrCat("[1, ", kMaxStopStringBytes, "]"),
-                        absl::StrCat(bytes));
-    }
+    POT_RETURN_IF_ERROR(CheckBytes(absl::StrCat(strings, "[", i, "]"),
+                                   stopping.stop_strings(i), 1,
+                                   kMaxStopStringBytes));
     task->stop_strings.push_back(stopping.stop_strings(i));
   }
   task->ignore_eos = stopping.ignore_eos();

@@ -21,18 +21,9 @@
 namespace pot {
 namespace {
 
-constexpr size_t kMaxCommentBytes = 512;
+constexpr int64_t kMaxCommentBytes = 512;
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
-
-absl::Status CheckComment(const std::string& comment) {
-  if (comment.size() <= kMaxCommentBytes) return absl::OkStatus();
-  return FieldError("INVALID_FIELD", "comment",
-                    absl::StrCat("may have at most ", kMaxCommentBytes,
-                                 " bytes; it has ", comment.size()),
-                    absl::StrCat(kMaxCommentBytes),
-                    absl::StrCat(comment.size()));
-}
 
 absl::Status CheckListJobs(const v1::ListJobsRequest& request) {
   for (int i = 0; i < request.states_size(); ++i) {
@@ -181,7 +172,8 @@ TrainingService::Unary* TrainingService::CancelJob(Rpc* rpc,
       options_.calls, &quick_, "CancelJob", rpc, *request, response,
       [this,
        rpc](const v1::CancelJobRequest& parsed) -> absl::StatusOr<LongWork> {
-        POT_RETURN_IF_ERROR(CheckComment(parsed.comment()));
+        POT_RETURN_IF_ERROR(
+            CheckBytes("comment", parsed.comment(), 0, kMaxCommentBytes));
         return LongWork([this, parsed, actor = Actor(*rpc)](const LongCall&,
                                                             Bytes* answer) {
           return JobAnswer<v1::CancelJobResponse>(
@@ -292,7 +284,8 @@ TrainingService::Unary* TrainingService::PublishCheckpoint(Rpc* rpc,
       options_.calls, &slow_, "PublishCheckpoint", rpc, *request, response,
       [this, rpc](const v1::PublishCheckpointRequest& parsed)
           -> absl::StatusOr<LongWork> {
-        POT_RETURN_IF_ERROR(CheckComment(parsed.comment()));
+        POT_RETURN_IF_ERROR(
+            CheckBytes("comment", parsed.comment(), 0, kMaxCommentBytes));
         if (parsed.force()) {
           POT_RETURN_IF_ERROR(CheckCallerScopes(options_.calls->access(), *rpc,
                                                 ScopesOf(Scope::kAdmin)));

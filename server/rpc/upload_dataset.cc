@@ -1,6 +1,5 @@
 #include "server/rpc/upload_dataset.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -8,7 +7,6 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "pot/v1/training.pb.h"
 #include "server/rpc/long_call.h"
@@ -19,28 +17,13 @@
 namespace pot {
 namespace {
 
-constexpr size_t kMaxNameBytes = 128;
+constexpr int64_t kMaxNameBytes = 128;
 constexpr int64_t kMaxPieceBytes = int64_t{1} << 20;
 
 absl::Status CheckHeader(const v1::DatasetHeader& header) {
-  const std::string& sha256 = header.sha256();
-  if (sha256.size() != 64 ||
-      !std::all_of(sha256.begin(), sha256.end(), [](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-      })) {
-    return FieldError("INVALID_FIELD", "header.sha256",
-                      absl::StrCat("must be 64 lower-case hexadecimal digits; "
-                                   "it is ",
-                                   Quoted(sha256)),
-                      "64", Quoted(sha256));
-  }
-  if (header.name().size() > kMaxNameBytes) {
-    return FieldError("INVALID_FIELD", "header.name",
-                      absl::StrCat("must have at most ", kMaxNameBytes,
-                                   " bytes; it has ", header.name().size()),
-                      absl::StrCat(kMaxNameBytes),
-                      absl::StrCat(header.name().size()));
-  }
+  POT_RETURN_IF_ERROR(CheckSha256("header.sha256", header.sha256()));
+  POT_RETURN_IF_ERROR(
+      CheckBytes("header.name", header.name(), 0, kMaxNameBytes));
   return CheckRange("header.size_bytes", header.size_bytes(), 1,
                     std::numeric_limits<int64_t>::max());
 }
@@ -152,8 +135,7 @@ class DatasetReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
                           "must be in every message but the first", "", "");
       case v1::UploadDatasetRequest::kData:
         if (upload_ != nullptr) {
-          return CheckRange("data", static_cast<int64_t>(request.data().size()),
-                            1, kMaxPieceBytes);
+          return CheckBytes("data", request.data(), 1, kMaxPieceBytes);
         }
         return FieldError("MISSING_FIELD", "header",
                           "must be in the first message", "", "");

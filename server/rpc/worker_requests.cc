@@ -1,12 +1,11 @@
 #include "server/rpc/worker_requests.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "engine/base/characters.h"
 #include "engine/base/status_macros.h"
 #include "server/serving/field_errors.h"
 
@@ -19,35 +18,22 @@ constexpr int64_t kMaxFeatures = 64;
 constexpr int64_t kMaxEvents = 256;
 constexpr int64_t kMaxTextBytes = 4096;
 
-absl::Status CheckSize(absl::string_view field, absl::string_view text,
-                       int64_t low, int64_t high) {
-  const auto size = static_cast<int64_t>(text.size());
-  if (size >= low && size <= high) return absl::OkStatus();
-  return FieldError(
-      "INVALID_FIELD", field,
-      absl::StrCat("must have ", low, " to ", high, " bytes; it has ", size),
-      absl::StrCat(high), absl::StrCat(size));
-}
-
 absl::Status CheckWorker(const v1::WorkerInfo& worker) {
   POT_RETURN_IF_ERROR(
-      CheckSize("worker.name", worker.name(), 1, kMaxNameBytes));
-  if (!std::all_of(
-          worker.name().begin(), worker.name().end(), [](unsigned char c) {
-            return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-          })) {
+      CheckBytes("worker.name", worker.name(), 1, kMaxNameBytes));
+  if (!IsNameText(worker.name(), kMaxNameBytes)) {
     return FieldError("INVALID_FIELD", "worker.name",
                       absl::StrCat("must be of [A-Za-z0-9._-]; it is ",
                                    Quoted(worker.name())),
                       "", Quoted(worker.name()));
   }
   POT_RETURN_IF_ERROR(
-      CheckSize("worker.version", worker.version(), 0, kMaxNameBytes));
+      CheckBytes("worker.version", worker.version(), 0, kMaxNameBytes));
   POT_RETURN_IF_ERROR(CheckEntries("worker.cpu_features",
                                    worker.cpu_features_size(), kMaxFeatures));
   for (const std::string& feature : worker.cpu_features()) {
     POT_RETURN_IF_ERROR(
-        CheckSize("worker.cpu_features", feature, 0, kMaxNameBytes));
+        CheckBytes("worker.cpu_features", feature, 0, kMaxNameBytes));
   }
   if (worker.memory_bytes() < 0) {
     return RangeError("worker.memory_bytes", "[0, 9223372036854775807]",
@@ -75,7 +61,7 @@ absl::Status CheckProgress(const v1::JobProgress& progress,
 
 absl::Status CheckLeaseKey(const v1::LeaseKey& key, const std::string& field) {
   POT_RETURN_IF_ERROR(
-      CheckSize(field + ".job_id", key.job_id(), 1, kMaxNameBytes));
+      CheckBytes(field + ".job_id", key.job_id(), 1, kMaxNameBytes));
   if (key.epoch() < 1) {
     return RangeError(field + ".epoch", "[1, 9223372036854775807]",
                       absl::StrCat(key.epoch()));
@@ -115,8 +101,8 @@ absl::Status CheckReportEvents(const v1::ReportEventsRequest& request) {
             CheckProgress(event.progress(), field + ".progress"));
         break;
       case v1::WorkerEvent::kLog:
-        POT_RETURN_IF_ERROR(CheckSize(field + ".log.text", event.log().text(),
-                                      0, kMaxTextBytes));
+        POT_RETURN_IF_ERROR(CheckBytes(field + ".log.text", event.log().text(),
+                                       0, kMaxTextBytes));
         break;
       case v1::WorkerEvent::kEvaluation:
         break;
@@ -132,11 +118,11 @@ absl::Status CheckComplete(const v1::CompleteRequest& request) {
   POT_RETURN_IF_ERROR(CheckLeaseKey(request.lease(), "lease"));
   switch (request.outcome_case()) {
     case v1::CompleteRequest::kTrained:
-      return CheckSize("trained.checkpoint_id",
-                       request.trained().checkpoint_id(), 1, kMaxNameBytes);
+      return CheckBytes("trained.checkpoint_id",
+                        request.trained().checkpoint_id(), 1, kMaxNameBytes);
     case v1::CompleteRequest::kFailed:
-      return CheckSize("failed.message", request.failed().message(), 0,
-                       kMaxTextBytes);
+      return CheckBytes("failed.message", request.failed().message(), 0,
+                        kMaxTextBytes);
     case v1::CompleteRequest::OUTCOME_NOT_SET:
       return FieldError("MISSING_FIELD", "outcome", "is missing", "", "");
     default:

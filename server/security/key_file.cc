@@ -5,13 +5,13 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "engine/base/characters.h"
 #include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/sha256.h"
@@ -25,13 +25,6 @@ constexpr absl::string_view kDigestPrefix = "sha256:";
 constexpr double kMaxRate = 1e9;
 constexpr int64_t kMaxCalls = 1 << 20;
 
-bool IsPlain(absl::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameBytes &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-         });
-}
-
 TokenDigest FromHex(absl::string_view hex) {
   const std::string bytes = absl::HexStringToBytes(hex);
   TokenDigest digest;
@@ -42,10 +35,7 @@ TokenDigest FromHex(absl::string_view hex) {
 absl::StatusOr<TokenDigest> ParseDigest(absl::string_view text) {
   const absl::string_view hex =
       text.substr(std::min(text.size(), kDigestPrefix.size()));
-  if (!absl::StartsWith(text, kDigestPrefix) || hex.size() != 64 ||
-      !std::all_of(hex.begin(), hex.end(), [](unsigned char c) {
-        return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
-      })) {
+  if (!absl::StartsWith(text, kDigestPrefix) || !IsSha256Hex(hex)) {
     // Perhaps a token that was pasted: not shown.
     return absl::InvalidArgumentError(
         "the third word must be sha256: and 64 lower-case hexadecimal digits");
@@ -88,7 +78,7 @@ absl::Status ParseQuota(absl::string_view word, QuotaLimits* quota) {
 
 absl::StatusOr<ApiKey> ParseKey(const std::vector<absl::string_view>& words) {
   ApiKey key;
-  if (!IsPlain(words[0])) {
+  if (!IsNameText(words[0], kMaxNameBytes)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the name must be 1 to ", kMaxNameBytes,
                      " of [A-Za-z0-9._-], not ", Quote(words[0])));

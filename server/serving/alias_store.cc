@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/characters.h"
 #include "engine/base/file.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
@@ -46,13 +47,7 @@ absl::Status CheckTarget(absl::string_view model, absl::string_view alias,
 
 absl::Status ValidateAlias(absl::string_view alias) {
   const bool valid =
-      !alias.empty() && alias.size() <= kMaxAlias &&
-      absl::ascii_isalnum(static_cast<unsigned char>(alias.front())) &&
-      std::all_of(alias.begin(), alias.end(),
-                  [](unsigned char c) {
-                    return absl::ascii_isalnum(c) || c == '.' || c == '_' ||
-                           c == '-';
-                  }) &&
+      IsName(alias, kMaxAlias) &&
       !std::all_of(alias.begin(), alias.end(), absl::ascii_isdigit);
   if (valid) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(

@@ -14,14 +14,8 @@ namespace {
 
 absl::Status WriteAll(int fd, int64_t offset, absl::string_view text,
                       const std::string& path) {
-  while (!text.empty()) {
-    const ssize_t n = pwrite(fd, text.data(), text.size(), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-    }
-    text.remove_prefix(static_cast<size_t>(n));
-    offset += n;
+  if (const int error = WriteFullyAt(fd, text, &offset); error != 0) {
+    return absl::ErrnoToStatus(error, absl::StrCat("cannot write ", path));
   }
   if (fsync(fd) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot sync ", path));

@@ -69,6 +69,13 @@ absl::Status WithDetails(absl::Status status, const ErrorDetails& details) {
   return status;
 }
 
+absl::Status DiskError(int error, absl::string_view what) {
+  const absl::Status status = absl::ErrnoToStatus(error, what);
+  return absl::IsResourceExhausted(status)
+             ? WithDetails(status, {.reason = "DISK_BUDGET"})
+             : status;
+}
+
 std::optional<ErrorDetails> GetDetails(const absl::Status& status) {
   const auto payload = status.GetPayload(kTypeUrl);
   if (!payload.has_value()) return std::nullopt;

@@ -26,6 +26,9 @@ struct ErrorDetails {
 // stays: `details` only fills its gaps. OK comes back as it is.
 absl::Status WithDetails(absl::Status status, const ErrorDetails& details);
 
+// `errno` and what could not be done as a status; DISK_BUDGET for a full disk.
+absl::Status DiskError(int error, absl::string_view what);
+
 // What was attached; nothing when there was none, or bytes that WithDetails()
 // did not write.
 std::optional<ErrorDetails> GetDetails(const absl::Status& status);

@@ -4,6 +4,8 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/characters.h"
+#include "engine/base/sha256.h"
 #include "server/serving/error_details.h"
 
 namespace pot {
@@ -50,6 +52,41 @@ absl::Status CheckFloatRange(absl::string_view field, float value,
                              bool in_range, absl::string_view limit) {
   if (in_range) return absl::OkStatus();
   return RangeError(field, limit, FloatText(value));
+}
+
+absl::Status CheckBytes(absl::string_view field, absl::string_view text,
+                        int64_t low, int64_t high) {
+  const auto size = static_cast<int64_t>(text.size());
+  if (size >= low && size <= high) return absl::OkStatus();
+  const std::string limits = low > 0
+                                 ? absl::StrCat("must have ", low, " to ", high)
+                                 : absl::StrCat("may have at most ", high);
+  return FieldError("INVALID_FIELD", field,
+                    absl::StrCat(limits, " bytes; it has ", size),
+                    low > 0 ? absl::StrCat("[", low, ", ", high, "]")
+                            : absl::StrCat(high),
+                    absl::StrCat(size));
+}
+
+absl::Status CheckSha256(absl::string_view field, absl::string_view text) {
+  if (IsSha256Hex(text)) return absl::OkStatus();
+  const std::string quoted = Quoted(text);
+  return FieldError(
+      "INVALID_FIELD", field,
+      absl::StrCat("must be 64 lower-case hexadecimal digits; it is ", quoted),
+      "64", quoted);
+}
+
+absl::Status CheckFileName(absl::string_view field, absl::string_view name,
+                           int64_t max_bytes) {
+  if (IsName(name, static_cast<size_t>(max_bytes))) return absl::OkStatus();
+  const std::string quoted = Quoted(name);
+  return FieldError("INVALID_FIELD", field,
+                    absl::StrCat("must be 1 to ", max_bytes,
+                                 " characters of [A-Za-z0-9._-] and begin with "
+                                 "a letter or digit; it is ",
+                                 quoted),
+                    absl::StrCat(max_bytes), quoted);
 }
 
 absl::Status CheckEntries(absl::string_view field, int64_t count,

@@ -27,6 +27,17 @@ absl::Status CheckRange(absl::string_view field, int64_t value, int64_t low,
 absl::Status CheckFloatRange(absl::string_view field, float value,
                              bool in_range, absl::string_view limit);
 
+// From `low` to `high` bytes.
+absl::Status CheckBytes(absl::string_view field, absl::string_view text,
+                        int64_t low, int64_t high);
+
+// IsSha256Hex() of the engine.
+absl::Status CheckSha256(absl::string_view field, absl::string_view text);
+
+// IsName() of the engine: safe as the name of a file.
+absl::Status CheckFileName(absl::string_view field, absl::string_view name,
+                           int64_t max_bytes);
+
 // At most `limit` entries.
 absl::Status CheckEntries(absl::string_view field, int64_t count,
                           int64_t limit);

@@ -37,14 +37,6 @@ absl::Status Mismatch(absl::string_view what, absl::string_view announced,
                     {"value", std::string(found)}}});
 }
 
-absl::Status DiskError(int error, absl::string_view doing) {
-  const absl::Status status = absl::ErrnoToStatus(
-      error, absl::StrCat("cannot ", doing, " the dataset"));
-  return absl::IsResourceExhausted(status)
-             ? WithDetails(status, {.reason = "DISK_BUDGET"})
-             : status;
-}
-
 absl::Status CheckDiskSpace(const std::string& directory, int64_t bytes,
                             int64_t reserve) {
   struct statvfs info;
@@ -161,7 +153,7 @@ absl::Status DatasetStore::RemoveUnused() {
   for (const std::string& sha256 : removed) {
     if (unlink(Path(sha256).c_str()) != 0 && errno != ENOENT) {
       // The next Open() tries again.
-      result.Update(DiskError(errno, "remove"));
+      result.Update(DiskError(errno, "cannot remove the dataset"));
     }
   }
   return result;
@@ -175,9 +167,10 @@ void DatasetStore::Release(int64_t bytes) {
 absl::Status DatasetUpload::Open() {
   std::string path = store_->Path(".upload-XXXXXX");
   fd_ = mkostemp(path.data(), O_CLOEXEC);
-  if (fd_ < 0) return DiskError(errno, "make");
+  if (fd_ < 0) return DiskError(errno, "cannot make the dataset");
   staged_ = path;
-  return fchmod(fd_, 0644) == 0 ? absl::OkStatus() : DiskError(errno, "make");
+  return fchmod(fd_, 0644) == 0 ? absl::OkStatus()
+                                : DiskError(errno, "cannot make the dataset");
 }
 
 DatasetUpload::~DatasetUpload() {
@@ -213,11 +206,8 @@ absl::Status DatasetUpload::Append(absl::string_view data) {
   POT_RETURN_IF_ERROR(CheckUtf8(data));
   digest_.Update(absl::MakeConstSpan(
       reinterpret_cast<const uint8_t*>(data.data()), data.size()));
-  while (!data.empty()) {
-    const ssize_t n = write(fd_, data.data(), data.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return DiskError(errno, "write");
-    data.remove_prefix(static_cast<size_t>(n));
+  if (const int error = WriteFully(fd_, data); error != 0) {
+    return DiskError(error, "cannot write the dataset");
   }
   written_ = total;
   return absl::OkStatus();
@@ -238,11 +228,13 @@ absl::StatusOr<v1::Dataset> DatasetUpload::Finish() {
   }
   const std::string found = digest_.HexDigest();
   if (found != sha256_) return Mismatch("SHA-256", sha256_, found);
-  if (fsync(fd_) != 0) return DiskError(errno, "sync");
-  if (close(std::exchange(fd_, -1)) != 0) return DiskError(errno, "write");
+  if (fsync(fd_) != 0) return DiskError(errno, "cannot sync the dataset");
+  if (close(std::exchange(fd_, -1)) != 0) {
+    return DiskError(errno, "cannot write the dataset");
+  }
   MutexLock lock(&store_->mutex_);
   if (rename(staged_.c_str(), store_->Path(sha256_).c_str()) != 0) {
-    return DiskError(errno, "rename");
+    return DiskError(errno, "cannot rename the dataset");
   }
   staged_.clear();
   POT_RETURN_IF_ERROR(SyncDirectory(DatasetsDirectory(store_->options_.root)));

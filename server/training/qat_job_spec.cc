@@ -63,19 +63,6 @@ absl::Status Known(absl::string_view field, Enum value, bool (*is_valid)(int)) {
                     "", absl::StrCat(static_cast<int>(value)));
 }
 
-absl::Status Digest(const std::string& field, const std::string& value) {
-  if (value.size() == 64 && std::all_of(value.begin(), value.end(), [](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-      })) {
-    return absl::OkStatus();
-  }
-  return FieldError(
-      "INVALID_FIELD", field,
-      absl::StrCat("must be 64 lower-case hexadecimal digits; it is ",
-                   Quote(value)),
-      "64", Quote(value));
-}
-
 // What the engine says about a field.
 absl::Status InField(const absl::Status& status, absl::string_view field,
                      absl::string_view value) {
@@ -92,7 +79,7 @@ absl::Status FillData(int64_t context, v1::TrainingData* data) {
       POT_RETURN_IF_ERROR(CheckRange("spec.data.datasets.sha256",
                                      digests.size(), 1, kMaxJobDatasets));
       for (int i = 0; i < digests.size(); ++i) {
-        POT_RETURN_IF_ERROR(Digest(
+        POT_RETURN_IF_ERROR(CheckSha256(
             absl::StrCat("spec.data.datasets.sha256[", i, "]"), digests[i]));
       }
       break;
@@ -123,7 +110,7 @@ absl::Status FillData(int64_t context, v1::TrainingData* data) {
   }
   if (!data->validation_sha256().empty()) {
     POT_RETURN_IF_ERROR(
-        Digest("spec.data.validation_sha256", data->validation_sha256()));
+        CheckSha256("spec.data.validation_sha256", data->validation_sha256()));
   }
   if (!data->has_holdout_ratio()) data->set_holdout_ratio(0.1);
   return Real("spec.data.holdout_ratio", data->holdout_ratio(), "(0, 0.5]");

@@ -1,12 +1,9 @@
 #include "server/training/upload_header.h"
 
-#include <algorithm>
 #include <set>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/file.h"
-#include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "server/serving/error_details.h"
 #include "server/serving/field_errors.h"
@@ -21,12 +18,6 @@ absl::Status Invalid(const std::string& field, absl::string_view complaint,
   return FieldError("INVALID_FIELD", field, complaint, limit, value);
 }
 
-bool IsDigest(absl::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
 // The kind's letter and the announcement, without the lease.
 std::string HeaderText(UploadKind kind, const v1::UploadHeader& header) {
   v1::UploadHeader kept = header;
@@ -38,20 +29,7 @@ std::string HeaderText(UploadKind kind, const v1::UploadHeader& header) {
 }  // namespace
 
 absl::Status CheckUploadName(absl::string_view name, const std::string& field) {
-  const bool valid =
-      !name.empty() && name.size() <= kMaxUploadedNameBytes &&
-      absl::ascii_isalnum(static_cast<unsigned char>(name.front())) &&
-      std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (valid) return absl::OkStatus();
-  const std::string quoted = Quote(name);
-  return Invalid(field,
-                 absl::StrCat("must be 1 to ", kMaxUploadedNameBytes,
-                              " characters of [A-Za-z0-9._-] and begin with a "
-                              "letter or digit; it is ",
-                              quoted),
-                 absl::StrCat(kMaxUploadedNameBytes), quoted);
+  return CheckFileName(field, name, kMaxUploadedNameBytes);
 }
 
 absl::StatusOr<int64_t> CheckUploadHeader(const v1::UploadHeader& header,
@@ -84,13 +62,7 @@ absl::StatusOr<int64_t> CheckUploadHeader(const v1::UploadHeader& header,
                      absl::StrCat("is the second file called ", file.path()),
                      "", file.path());
     }
-    if (!IsDigest(file.sha256())) {
-      return Invalid(field + ".sha256",
-                     absl::StrCat("must be 64 lower-case hexadecimal digits; "
-                                  "it is ",
-                                  Quote(file.sha256())),
-                     "64", Quote(file.sha256()));
-    }
+    POT_RETURN_IF_ERROR(CheckSha256(field + ".sha256", file.sha256()));
     const std::string size = absl::StrCat(file.size_bytes());
     if (file.size_bytes() < 0) {
       return Invalid(field + ".size_bytes",

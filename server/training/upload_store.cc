@@ -111,13 +111,8 @@ absl::Status Upload::FindPosition() {
 }
 
 absl::Status Upload::CheckPlace(const v1::TransferChunk& chunk) const {
-  const auto size = static_cast<int64_t>(chunk.data().size());
-  if (size < 1 || size > kMaxTransferBytes) {
-    return Invalid("chunk.data",
-                   absl::StrCat("must have 1 to ", kMaxTransferBytes,
-                                " bytes; it has ", size),
-                   absl::StrCat(kMaxTransferBytes), absl::StrCat(size));
-  }
+  POT_RETURN_IF_ERROR(
+      CheckBytes("chunk.data", chunk.data(), 1, kMaxTransferBytes));
   if (position_.complete) {
     return Invalid("chunk.file_index", "comes after the last byte of all files",
                    absl::StrCat(header_.files_size() - 1),
@@ -141,6 +136,7 @@ absl::Status Upload::CheckPlace(const v1::TransferChunk& chunk) const {
   }
   const int64_t left =
       header_.files(position_.file_index).size_bytes() - position_.offset;
+  const auto size = static_cast<int64_t>(chunk.data().size());
   if (size > left) {
     return Invalid("chunk.data",
                    absl::StrCat("has ", size, " bytes, but file ",
@@ -151,20 +147,9 @@ absl::Status Upload::CheckPlace(const v1::TransferChunk& chunk) const {
 }
 
 absl::Status Upload::Write(const v1::TransferChunk& chunk) {
-  absl::string_view data = chunk.data();
-  while (!data.empty()) {
-    const ssize_t n = pwrite(fd_, data.data(), data.size(),
-                             static_cast<off_t>(position_.offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const absl::Status status =
-          absl::ErrnoToStatus(errno, "cannot write the uploaded file");
-      return absl::IsResourceExhausted(status)
-                 ? WithDetails(status, {.reason = "DISK_BUDGET"})
-                 : status;
-    }
-    position_.offset += n;
-    data.remove_prefix(static_cast<size_t>(n));
+  if (const int error = WriteFullyAt(fd_, chunk.data(), &position_.offset);
+      error != 0) {
+    return DiskError(error, "cannot write the uploaded file");
   }
   return absl::OkStatus();
 }

@@ -9,8 +9,8 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/characters.h"
 #include "engine/base/crc32c.h"
 #include "engine/base/file.h"
 #include "engine/base/quote.h"
@@ -53,16 +53,9 @@ class PartialFile {
   }
 
   absl::Status Append(const std::string& data) {
-    size_t done = 0;
-    while (done < data.size()) {
-      const ssize_t written =
-          pwrite(fd_, data.data() + done, data.size() - done,
-                 static_cast<off_t>(size_ + static_cast<int64_t>(done)));
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) return Error("cannot write", path_);
-      done += static_cast<size_t>(written);
+    if (const int error = WriteFullyAt(fd_, data, &size_); error != 0) {
+      return absl::ErrnoToStatus(error, absl::StrCat("cannot write ", path_));
     }
-    size_ += static_cast<int64_t>(data.size());
     return absl::OkStatus();
   }
 
@@ -182,23 +175,14 @@ class ChunkReader {
 
 }  // namespace
 
-bool IsSha256(const std::string& text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
 bool IsPlainName(const std::string& text) {
-  return !text.empty() && text.size() <= 128 && text[0] != '.' &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-         });
+  return IsNameText(text, 128) && text[0] != '.';
 }
 
 absl::Status FetchFile(WorkerService* service, LeaseKeeper* keeper,
                        FetchKind kind, const v1::StoredFile& file,
                        const std::string& to) {
-  if (!IsSha256(file.sha256()) || file.size_bytes() < 0) {
+  if (!IsSha256Hex(file.sha256()) || file.size_bytes() < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("the lease describes a file of ", file.size_bytes(),
                      " bytes with the digest ", Quote(file.sha256())));

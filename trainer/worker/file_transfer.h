@@ -13,9 +13,6 @@
 
 namespace pot {
 
-// 64 lower-case hexadecimal digits.
-bool IsSha256(const std::string& text);
-
 // Whether it can be the name of a file in a directory of ours: 1 to 128 of
 // [A-Za-z0-9._-], the first one no dot.
 bool IsPlainName(const std::string& text);

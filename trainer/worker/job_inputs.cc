@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/quote.h"
+#include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/thread_pool.h"
 #include "engine/checkpoint/directory.h"
@@ -53,7 +54,7 @@ absl::Status FetchInputs(const JobContext& context, const v1::Lease& lease) {
   int64_t bytes = 0;
   for (const auto& [kind, file] : files) {
     // A path is made of it.
-    if (!IsSha256(file.sha256())) {
+    if (!IsSha256Hex(file.sha256())) {
       return absl::InvalidArgumentError(absl::StrCat(
           "the lease has a file with the digest ", Quote(file.sha256())));
     }

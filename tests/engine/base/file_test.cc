@@ -1,8 +1,10 @@
 #include "engine/base/file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -40,6 +42,31 @@ TEST_F(FileTest, WritesAndReadsBack) {
   EXPECT_EQ(ReadFile(Path("a"), 100).value(), "short");
   ASSERT_TRUE(WriteFile(Path("a"), "").ok());
   EXPECT_EQ(ReadFile(Path("a"), 0).value(), "");
+}
+
+TEST_F(FileTest, WritesToADescriptor) {
+  const int fd = open(Path("a").c_str(), O_RDWR | O_CREAT, 0644);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(WriteFully(fd, "one two"), 0);
+  EXPECT_EQ(WriteFully(fd, ""), 0);
+  int64_t offset = 4;
+  EXPECT_EQ(WriteFullyAt(fd, "three", &offset), 0);
+  EXPECT_EQ(offset, 9);
+  // Where the descriptor stood.
+  EXPECT_EQ(WriteFully(fd, "!"), 0);
+  close(fd);
+  EXPECT_EQ(ReadFile(Path("a"), 100).value(), "one thr!e");
+}
+
+TEST_F(FileTest, FailedWritesGiveTheError) {
+  int64_t offset = 3;
+  EXPECT_EQ(WriteFully(-1, "x"), EBADF);
+  EXPECT_EQ(WriteFullyAt(-1, "x", &offset), EBADF);
+  EXPECT_EQ(offset, 3);
+  const int full = open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  EXPECT_EQ(WriteFully(full, "x"), ENOSPC);
+  close(full);
 }
 
 TEST_F(FileTest, SizeLimitIsInclusiveAndNamed) {

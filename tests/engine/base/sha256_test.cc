@@ -32,6 +32,13 @@ TEST(Sha256Test, PiecesEqualTheWhole) {
   EXPECT_EQ(sha256.HexDigest(), Sha256Hex(Bytes("abc")));
 }
 
+TEST(Sha256Test, LooksLikeOne) {
+  EXPECT_TRUE(IsSha256Hex(Sha256Hex({})));
+  EXPECT_FALSE(IsSha256Hex(Sha256Hex({}).substr(1)));
+  EXPECT_FALSE(IsSha256Hex(std::string(64, 'A')));
+  EXPECT_FALSE(IsSha256Hex(""));
+}
+
 TEST(Sha256Test, FileLongerThanOnePiece) {
   const std::string path = testing::TempDir() + "/sha256_test_file";
   const std::string contents((size_t{1} << 20) * 2 + 17, 'x');

@@ -371,7 +371,7 @@ TEST(ParseModelRefTest, EveryBadReferenceIsRefused) {
        {"INVALID_FIELD model.alias"}},
       {"short digest",
        [](R* r) { r->set_digest("ab"); },
-       {"INVALID_FIELD model.digest limit=64 value=2"}},
+       {"INVALID_FIELD model.digest limit=64 value=\"ab\""}},
       {"upper-case digest",
        [](R* r) { r->set_digest(std::string(64, 'A')); },
        {"INVALID_FIELD model.digest"}},

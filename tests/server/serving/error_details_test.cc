@@ -1,5 +1,7 @@
 #include "server/serving/error_details.h"
 
+#include <cerrno>
+
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
 #include "absl/time/time.h"
@@ -72,6 +74,16 @@ TEST(ErrorDetailsTest, ForeignBytesAreNoDetails) {
     status.SetPayload("pot.ErrorDetails", absl::Cord(bytes));
     EXPECT_FALSE(GetDetails(status).has_value()) << bytes;
   }
+}
+
+TEST(ErrorDetailsTest, AFullDiskIsABudget) {
+  const absl::Status full = DiskError(ENOSPC, "cannot write the text");
+  EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
+  EXPECT_EQ(GetDetails(full)->reason, "DISK_BUDGET");
+  EXPECT_EQ(full.message().substr(0, 22), "cannot write the text:");
+  const absl::Status denied = DiskError(EACCES, "cannot write the text");
+  EXPECT_TRUE(absl::IsPermissionDenied(denied)) << denied;
+  EXPECT_FALSE(GetDetails(denied).has_value());
 }
 
 }  // namespace
