@@ -99,10 +99,9 @@ void AddMixedPrecisionFlags(CLI::App* command, QuantizeFlags* flags) {
   CLI::Option* const budget = command->add_option(
       "--bits-budget", flags->bits_budget,
       "Bits per quantized weight on average, scales included: every matrix "
-      "gets "
-      "the format of --mixed-formats that its sensitivity on the --calibration "
-      "text asks for");
-  budget->check(CLI::Range(1.0, 32.0));
+      "gets the format of --mixed-formats that its sensitivity on the "
+      "--calibration text asks for");
+  budget->check(CLI::Range(kMinBitsBudget, kMaxBitsBudget));
   budget->excludes(command->get_option("--format"));
   budget->excludes(command->get_option("--embedding-format"));
   command

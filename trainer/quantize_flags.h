@@ -14,6 +14,10 @@ namespace pot {
 // As a --format, floats.
 inline constexpr char kFloatFormat[] = "f32";
 
+// What QuantizeFlags::bits_budget may be, if not 0.
+inline constexpr double kMinBitsBudget = 1;
+inline constexpr double kMaxBitsBudget = 32;
+
 struct QuantizeFlags {
   std::string format = "pot4";
   std::string granularity = "row";

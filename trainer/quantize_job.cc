@@ -55,12 +55,17 @@ Calibrated CalibratedBy(const QuantizeJob& job) {
 
 bool IsMixed(const QuantizeJob& job) { return job.quantize.bits_budget > 0; }
 
-// How what the method leaves alone is rounded.
+// How what the method leaves alone is rounded. With a budget of bits all its
+// formats must go with the method; the first one stands for them.
 absl::StatusOr<QuantizeModelOptions> ParseRounding(const QuantizeJob& job) {
   QuantizeFlags rounding = job.quantize;
   rounding.method = std::string(FindMethod(rounding.method).rounding);
   if (IsMixed(job)) {
     POT_RETURN_IF_ERROR(ParseMixedFormats(rounding).status());
+    for (const std::string& format : rounding.mixed_formats) {
+      rounding.format = format;
+      POT_RETURN_IF_ERROR(ParseQuantizeFlags(rounding).status());
+    }
     rounding.format = rounding.mixed_formats.front();
   }
   return ParseQuantizeFlags(rounding);

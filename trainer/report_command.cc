@@ -14,7 +14,6 @@
 #include "absl/strings/str_join.h"
 #include "client/plot/plot_file.h"
 #include "engine/base/file.h"
-#include "engine/base/quote.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/gpt2/engine_version.h"
@@ -115,11 +114,10 @@ absl::Status ReadText(const Flags& flags, const Gpt2Config& config,
 }
 
 // Whatever rows must have in common to stand in one table.
-absl::StatusOr<nlohmann::json> Identify(
-    const Flags& flags, const FloatModel& model, const ReportInputs& inputs,
-    const std::optional<TokenCorpus>& calibration) {
+absl::Status Identify(const Flags& flags, const FloatModel& model,
+                      const ReportInputs& inputs, ReportRunOptions* options) {
   POT_ASSIGN_OR_RETURN(const std::string digest, model.source().Digest());
-  nlohmann::json identity = {
+  options->identity = {
       {"model", digest},
       {"text", HashOf(inputs.tokens)},
       {"window", inputs.protocol.window},
@@ -128,11 +126,18 @@ absl::StatusOr<nlohmann::json> Identify(
       {"engine", std::string(kEngineVersion)},
       {"speed", !flags.skip_speed},
   };
-  if (calibration.has_value()) {
-    identity["calibration"] = HashOf(TokensOf(*calibration));
-    identity["calibration settings"] = DescribeCalibration(flags.calibration);
+  options->calibrated_identity = options->identity;
+  if (inputs.calibration_text != nullptr) {
+    options->calibrated_identity["calibration"] =
+        HashOf(TokensOf(*inputs.calibration_text));
+    options->calibrated_identity["calibration settings"] =
+        DescribeCalibration(flags.calibration);
   }
-  return identity;
+  // Then every row looks at it.
+  if (flags.calibration.equalize) {
+    options->identity = options->calibrated_identity;
+  }
+  return absl::OkStatus();
 }
 
 std::string FileName(const std::string& path) {
@@ -272,8 +277,7 @@ absl::Status Run(Flags flags) {
 
   ReportRunOptions options;
   options.directory = flags.out;
-  POT_ASSIGN_OR_RETURN(options.identity,
-                       Identify(flags, model, inputs, calibration));
+  POT_RETURN_IF_ERROR(Identify(flags, model, inputs, &options));
   options.threads = flags.evaluation.threads;
   options.jobs = flags.jobs;
   options.keep_models = flags.keep_models;
@@ -302,7 +306,7 @@ absl::Status Run(Flags flags) {
   if (!run.rows.empty()) {
     SortRows(&run.rows);
     POT_RETURN_IF_ERROR(WriteReport(
-        flags, options.identity,
+        flags, options.calibrated_identity,
         Describe(flags, inputs, run.rows.front(), calibration.has_value()),
         run.rows));
   }
@@ -312,7 +316,8 @@ absl::Status Run(Flags flags) {
 void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
   command
       ->add_option("--formats", selection->formats,
-                   "Formats, with commas, or all")
+                   "Formats, with commas, or all; mixed3.5: each matrix's own, "
+                   "within 3.5 bits per weight, as --bits-budget of quantize")
       ->delimiter(',')
       ->capture_default_str();
   command
@@ -354,8 +359,9 @@ void AddReportCommand(CLI::App* app, absl::Status* result) {
   AddCalibrationFlags(command, &flags->calibration);
   command->get_option("--calibration")
       ->description(
-          "For methods that need it: texts, UTF-8, none of them the text to "
-          "evaluate on, or self for text that the model writes [self]");
+          "For methods and mixed formats that need it: texts, UTF-8, none of "
+          "them the text to evaluate on, or self for text that the model "
+          "writes [self]");
   AddEvaluationFlags(command, &flags->evaluation);
   command
       ->add_option("--tokens", flags->tokens,

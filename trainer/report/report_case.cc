@@ -4,8 +4,10 @@
 #include <set>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "engine/base/quote.h"
 #include "engine/base/status_macros.h"
 #include "engine/quant/granularity.h"
@@ -17,6 +19,8 @@ namespace {
 // What may follow a method.
 constexpr char kOutliers[] = "outliers";
 constexpr char kEqualize[] = "equalize";
+// What a budget of bits follows, as a format.
+constexpr char kMixed[] = "mixed";
 
 absl::Status CheckList(const char* flag,
                        const std::vector<std::string>& names) {
@@ -33,6 +37,24 @@ absl::Status CheckList(const char* flag,
   return absl::OkStatus();
 }
 
+absl::Status SetFormat(const std::string& format, QuantizeFlags* flags) {
+  absl::string_view budget = format;
+  if (!absl::ConsumePrefix(&budget, kMixed)) {
+    flags->format = format;
+    return absl::OkStatus();
+  }
+  double bits = 0;
+  if (!absl::SimpleAtod(budget, &bits) ||
+      !(bits >= kMinBitsBudget && bits <= kMaxBitsBudget)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "format ", Quote(format), ": ", kMixed,
+        " is followed by bits per weight from ", kMinBitsBudget, " to ",
+        kMaxBitsBudget, ", mixed3.5, not by ", Quote(budget)));
+  }
+  flags->bits_budget = bits;
+  return absl::OkStatus();
+}
+
 absl::Status CheckCase(const ReportCase& which) {
   POT_ASSIGN_OR_RETURN(QuantizeJob job, JobOf(which));
   if (NeedsCalibration(which)) job.calibration.texts = {"self"};
@@ -41,7 +63,9 @@ absl::Status CheckCase(const ReportCase& which) {
 
 absl::Status CheckNames(const ReportSelection& selection) {
   for (const std::string& format : selection.formats) {
-    POT_RETURN_IF_ERROR(FindPotFormat(format).status());
+    QuantizeFlags flags;
+    POT_RETURN_IF_ERROR(SetFormat(format, &flags));
+    POT_RETURN_IF_ERROR(FindPotFormat(flags.format).status());
   }
   for (const std::string& granularity : selection.granularities) {
     POT_RETURN_IF_ERROR(Granularity::Parse(granularity).status());
@@ -67,7 +91,7 @@ std::vector<std::string> ReportMethods() {
 
 absl::StatusOr<QuantizeJob> JobOf(const ReportCase& which) {
   QuantizeJob job;
-  job.quantize.format = which.format;
+  POT_RETURN_IF_ERROR(SetFormat(which.format, &job.quantize));
   job.quantize.granularity = which.granularity;
   const std::vector<std::string> parts = absl::StrSplit(which.method, '+');
   job.quantize.method = parts[0];
@@ -93,7 +117,8 @@ absl::StatusOr<QuantizeJob> JobOf(const ReportCase& which) {
 bool NeedsCalibration(const ReportCase& which) {
   const absl::StatusOr<QuantizeJob> job = JobOf(which);
   return job.ok() &&
-         (NeedsCalibration(job->quantize.method) || job->calibration.equalize);
+         (NeedsCalibration(job->quantize.method) || job->calibration.equalize ||
+          job->quantize.bits_budget > 0);
 }
 
 std::string ReportCase::Key() const {

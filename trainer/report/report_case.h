@@ -13,7 +13,9 @@ namespace pot {
 // One way to quantize a model. The float model itself has the format
 // kFloatFormat, and nothing else.
 struct ReportCase {
-  std::string format;       // a PotFormat's
+  // A PotFormat's; or "mixed3.5": each matrix's by its sensitivity, within 3.5
+  // bits per weight (`pot-trainer quantize --bits-budget`).
+  std::string format;
   std::string granularity;  // "row", "g64", ..
   // Of `pot-trainer quantize --method`, and what is done beside it:
   // "gptq+outliers" (0.1 % of the weights), "rtn+equalize", or both.
@@ -32,7 +34,8 @@ struct ReportCase {
 std::vector<std::string> ReportMethods();
 
 // What `pot-trainer quantize` does, but for the model and the calibration.
-// INVALID_ARGUMENT for an addition that is unknown or there twice.
+// INVALID_ARGUMENT for an addition that is unknown or there twice, and for a
+// budget of bits that is none.
 absl::StatusOr<QuantizeJob> JobOf(const ReportCase& which);
 
 // Whether it looks at a calibration text.
@@ -47,7 +50,8 @@ struct ReportSelection {
 // The float model, then every combination, the method changing fastest;
 // combinations that do not go together (--method paper without the papers'
 // levels) are left out, and named in `left_out`. INVALID_ARGUMENT for an empty
-// list, and for a name that is unknown or there twice.
+// list, and for a name that is unknown or there twice. Whether a budget of bits
+// is enough is for the model to say.
 absl::StatusOr<std::vector<ReportCase>> PlanReport(
     const ReportSelection& selection, std::vector<std::string>* left_out);
 

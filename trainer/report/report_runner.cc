@@ -88,6 +88,11 @@ class Runner {
     return absl::StrCat(options_.directory, "/rows/", cases_[i].Key(), ".json");
   }
 
+  const nlohmann::json& Identity(size_t i) const {
+    return NeedsCalibration(cases_[i]) ? options_.calibrated_identity
+                                       : options_.identity;
+  }
+
   // No row when there is no file.
   absl::Status ReadRow(size_t i) {
     const std::string path = RowPath(i);
@@ -101,7 +106,7 @@ class Runner {
           absl::StrCat(path, " is no row of a report"));
     }
     const std::vector<std::string> differences =
-        Differences(json.at("identity"), options_.identity);
+        Differences(json.at("identity"), Identity(i));
     if (!differences.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(
           path, " was measured with another ", absl::StrJoin(differences, ", "),
@@ -119,7 +124,7 @@ class Runner {
   absl::Status WriteRow(size_t i) const {
     const std::string path = RowPath(i);
     const std::string part = absl::StrCat(path, ".part");
-    const nlohmann::json json = {{"identity", options_.identity},
+    const nlohmann::json json = {{"identity", Identity(i)},
                                  {"row", RowToJson(*rows_[i])}};
     POT_RETURN_IF_ERROR(WriteFile(part, json.dump(2) + "\n"));
     if (std::rename(part.c_str(), path.c_str()) == 0) return absl::OkStatus();

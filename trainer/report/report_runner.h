@@ -20,9 +20,11 @@ namespace pot {
 
 struct ReportRunOptions {
   std::string directory;  // rows/KEY.json and models/KEY are in it
-  // All that makes rows comparable: model, texts, protocol. Rows of another
+  // All that makes rows comparable: model, text, protocol. Rows of another
   // identity are refused.
   nlohmann::json identity;
+  // The same and the calibration, for the rows that look at it.
+  nlohmann::json calibrated_identity;
   int threads = 1;
   int jobs = 1;  // cases at a time, each on threads / jobs
   bool keep_models = false;
