@@ -183,68 +183,76 @@ absl::Status ParseDuration(const std::string& text, absl::Duration* duration) {
       absl::StrCat(Quoted(text), " is no time such as 30s or 500ms"));
 }
 
-void AddLevelFlags(CLI::App* command, LoadPlan* plan) {
-  AddListFlag(
-      command, "--concurrency",
-      [plan](const std::vector<std::string>& texts) -> absl::Status {
-        for (const std::string& text : texts) {
-          LoadLevel level;
-          POT_RETURN_IF_ERROR(ParseNumber(text, &level.concurrency));
-          plan->levels.push_back(level);
-        }
-        return absl::OkStatus();
-      },
-      ',', "Requests under way at all times; several are run in turn [1]")
-      ->type_name("N,..");
-  AddListFlag(
-      command, "--rate",
-      [plan](const std::vector<std::string>& texts) -> absl::Status {
-        for (const std::string& text : texts) {
-          LoadLevel level;
-          POT_RETURN_IF_ERROR(ParseNumber(text, &level.rate));
-          if (!(level.rate > 0)) {
-            return absl::InvalidArgumentError(
-                absl::StrCat(Quoted(text), " is not over 0"));
-          }
-          plan->levels.push_back(level);
-        }
-        return absl::OkStatus();
-      },
-      ',',
-      "Requests per second whatever comes back, timed from when they were due; "
-      "several are run in turn")
-      ->type_name("R,..");
-  command->add_flag("--poisson", plan->poisson,
+void AddLevelFlags(const Command& command, LoadPlan* plan) {
+  command
+      .AddListFlag(
+          "--concurrency",
+          [plan](const std::vector<std::string>& texts) -> absl::Status {
+            for (const std::string& text : texts) {
+              LoadLevel level;
+              POT_RETURN_IF_ERROR(ParseNumber(text, &level.concurrency));
+              plan->levels.push_back(level);
+            }
+            return absl::OkStatus();
+          },
+          "Requests under way at all times; several are run in turn [1]")
+      .Delimiter(',')
+      .TypeName("N,..");
+  command
+      .AddListFlag(
+          "--rate",
+          [plan](const std::vector<std::string>& texts) -> absl::Status {
+            for (const std::string& text : texts) {
+              LoadLevel level;
+              POT_RETURN_IF_ERROR(ParseNumber(text, &level.rate));
+              if (!(level.rate > 0)) {
+                return absl::InvalidArgumentError(
+                    absl::StrCat(Quoted(text), " is not over 0"));
+              }
+              plan->levels.push_back(level);
+            }
+            return absl::OkStatus();
+          },
+          "Requests per second whatever comes back, timed from when they were "
+          "due; "
+          "several are run in turn")
+      .Delimiter(',')
+      .TypeName("R,..");
+  command.AddSwitch("--poisson", &plan->poisson,
                     "With --rate: after exponential pauses [even ones]");
 }
 
-void AddPlanFlags(CLI::App* command, LoadPlan* plan) {
+void AddPlanFlags(const Command& command, LoadPlan* plan) {
   AddLevelFlags(command, plan);
-  AddParsedFlag(
-      command, "--duration",
-      [plan](const std::string& text) -> absl::Status {
-        POT_RETURN_IF_ERROR(ParseDuration(text, &plan->duration));
-        if (plan->duration > absl::ZeroDuration()) return absl::OkStatus();
-        return absl::InvalidArgumentError("must be over 0");
-      },
-      "How long each load is measured [10s]")
-      ->type_name("DURATION");
-  AddParsedFlag(
-      command, "--warmup",
-      [plan](const std::string& text) {
-        return ParseDuration(text, &plan->warmup);
-      },
-      "How long it runs before that [1s]")
-      ->type_name("DURATION");
-  AddParsedFlag(
-      command, "--slo",
-      [plan](const std::string& text) -> absl::Status {
-        POT_ASSIGN_OR_RETURN(plan->slo, ParseSlo(text));
-        return absl::OkStatus();
-      },
-      "Limits of a good answer: ttft=TIME to the first token, itl=TIME from "
-      "token to token on average, total=TIME")
-      ->type_name("NAME=TIME,..");
+  command
+      .AddParsedFlag(
+          "--duration",
+          [plan](const std::string& text) -> absl::Status {
+            POT_RETURN_IF_ERROR(ParseDuration(text, &plan->duration));
+            if (plan->duration > absl::ZeroDuration()) return absl::OkStatus();
+            return absl::InvalidArgumentError("must be over 0");
+          },
+          "How long each load is measured [10s]")
+      .TypeName("DURATION");
+  command
+      .AddParsedFlag(
+          "--warmup",
+          [plan](const std::string& text) {
+            return ParseDuration(text, &plan->warmup);
+          },
+          "How long it runs before that [1s]")
+      .TypeName("DURATION");
+  command
+      .AddParsedFlag(
+          "--slo",
+          [plan](const std::string& text) -> absl::Status {
+            POT_ASSIGN_OR_RETURN(plan->slo, ParseSlo(text));
+            return absl::OkStatus();
+          },
+          "Limits of a good answer: ttft=TIME to the first token, itl=TIME "
+          "from "
+          "token to token on average, total=TIME")
+      .TypeName("NAME=TIME,..");
   AddValueFlag<uint64_t>(
       command, "--seed", [plan](uint64_t seed) { plan->seed = seed; },
       "Of prompts and times [0]");
@@ -257,9 +265,9 @@ void AddPlanFlags(CLI::App* command, LoadPlan* plan) {
 
 }  // namespace
 
-void AddBenchCommand(CLI::App* app, CommandFunction* selected) {
+void AddBenchCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "bench", "Load the server, and report latencies and goodput");
   AddModelFlag(command, &flags->model);
   AddPlanFlags(command, &flags->plan);
@@ -267,23 +275,25 @@ void AddBenchCommand(CLI::App* app, CommandFunction* selected) {
       command, "--prompt-file",
       [flags](const std::string& path) { flags->prompt_file = path; },
       "Prompts, a line each, that take turns")
-      ->type_name("FILE");
-  AddParsedFlag(
-      command, "--prompt-tokens",
-      [flags](const std::string& text) -> absl::Status {
-        POT_ASSIGN_OR_RETURN(flags->prompt_tokens, ParseTokenRange(text));
-        return absl::OkStatus();
-      },
-      "Random tokens of each prompt, all lengths equally likely [16]")
-      ->type_name("N|LOW:HIGH");
-  AddParsedFlag(
-      command, "--max-new-tokens",
-      [flags](const std::string& text) -> absl::Status {
-        POT_ASSIGN_OR_RETURN(flags->max_new_tokens, ParseTokenRange(text));
-        return absl::OkStatus();
-      },
-      "Tokens to generate [32]")
-      ->type_name("N|LOW:HIGH");
+      .TypeName("FILE");
+  command
+      .AddParsedFlag(
+          "--prompt-tokens",
+          [flags](const std::string& text) -> absl::Status {
+            POT_ASSIGN_OR_RETURN(flags->prompt_tokens, ParseTokenRange(text));
+            return absl::OkStatus();
+          },
+          "Random tokens of each prompt, all lengths equally likely [16]")
+      .TypeName("N|LOW:HIGH");
+  command
+      .AddParsedFlag(
+          "--max-new-tokens",
+          [flags](const std::string& text) -> absl::Status {
+            POT_ASSIGN_OR_RETURN(flags->max_new_tokens, ParseTokenRange(text));
+            return absl::OkStatus();
+          },
+          "Tokens to generate [32]")
+      .TypeName("N|LOW:HIGH");
   AddValueFlag<double>(
       command, "--temperature",
       [flags](double temperature) { flags->temperature = temperature; },
@@ -292,8 +302,8 @@ void AddBenchCommand(CLI::App* app, CommandFunction* selected) {
       command, "--plot",
       [flags](const std::string& path) { flags->plot = path; },
       "Draw distributions and rates with gnuplot: FILE.svg or FILE.png")
-      ->type_name("FILE");
-  command->callback([flags, selected] {
+      .TypeName("FILE");
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return Bench(session, *flags); };
   });
 }

@@ -4,6 +4,7 @@
 #include <sstream>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -96,7 +97,7 @@ int Run(const std::vector<std::string>& arguments,
   CommandFunction selected;
   CLI::App app("Talks to pot-server: text, probabilities, models and training.",
                "pot-client");
-  AddAllCommands(&app, &flags, &selected);
+  AddAllCommands(Command(&app), &flags, &selected);
   absl::Status status = CheckUtf8(arguments);
   if (status.ok()) {
     try {
@@ -104,8 +105,9 @@ int Run(const std::vector<std::string>& arguments,
     } catch (const CLI::ParseError& error) {
       return ReportParseError(app, error, console);
     }
-    status = ApplyFlagSources(&app, environment.get_environment);
-    flags.security.token = environment.get_environment("POT_TOKEN").value_or("");
+    status = ApplyFlagSources(Command(&app), environment.get_environment);
+    flags.security.token =
+        environment.get_environment("POT_TOKEN").value_or("");
   }
   int exit_code = kExitOk;
   if (status.ok()) {
@@ -128,26 +130,27 @@ int Run(const std::vector<std::string>& arguments,
 
 }  // namespace
 
-void AddAllCommands(CLI::App* app, CommonFlags* flags,
+void AddAllCommands(const Command& program, CommonFlags* flags,
                     CommandFunction* selected) {
-  app->require_subcommand(1);
+  CLI::App* const app = program.app();
+  program.RequireCommand();
   app->set_version_flag("--version", "pot-client " POT_CLIENT_VERSION);
   app->footer(kFooter);
-  AddCommonFlags(app, flags);
-  AddGenerateCommand(app, selected);
-  AddReplCommand(app, selected);
-  AddReplayCommand(app, selected);
-  AddPerplexityCommand(app, selected);
-  AddScoreCommand(app, selected);
-  AddTokenizeCommand(app, selected);
-  AddDetokenizeCommand(app, selected);
-  AddModelsCommand(app, selected);
-  AddSubmitQatCommand(app, selected);
-  AddJobsCommand(app, selected);
-  AddBenchCommand(app, selected);
-  AddHealthCommand(app, selected);
-  AddTokensCommand(app, selected);
-  AddCompletionCommand(app, selected);
+  AddCommonFlags(program, flags);
+  AddGenerateCommand(program, selected);
+  AddReplCommand(program, selected);
+  AddReplayCommand(program, selected);
+  AddPerplexityCommand(program, selected);
+  AddScoreCommand(program, selected);
+  AddTokenizeCommand(program, selected);
+  AddDetokenizeCommand(program, selected);
+  AddModelsCommand(program, selected);
+  AddSubmitQatCommand(program, selected);
+  AddJobsCommand(program, selected);
+  AddBenchCommand(program, selected);
+  AddHealthCommand(program, selected);
+  AddTokensCommand(program, selected);
+  AddCompletionCommand(program, selected);
   for (CLI::App* command :
        app->get_subcommands([](const CLI::App*) { return true; })) {
     command->fallthrough();

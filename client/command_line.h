@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/time/time.h"
+#include "client/cli/command.h"
 #include "client/commands.h"
 #include "client/console.h"
 #include "client/flag_sources.h"
@@ -24,7 +24,7 @@ struct ClientEnvironment {
 };
 
 // Declares every flag and command.
-void AddAllCommands(CLI::App* app, CommonFlags* flags,
+void AddAllCommands(const Command& program, CommonFlags* flags,
                     CommandFunction* selected);
 
 // Runs pot-client with `arguments`, the program's name not among them, and

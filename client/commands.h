@@ -6,29 +6,29 @@
 
 #include <functional>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "client/cli/command.h"
 #include "client/session.h"
 
 namespace pot {
 
 using CommandFunction = std::function<absl::Status(Session*)>;
 
-void AddGenerateCommand(CLI::App* app, CommandFunction* selected);
-void AddReplCommand(CLI::App* app, CommandFunction* selected);
-void AddReplayCommand(CLI::App* app, CommandFunction* selected);
-void AddPerplexityCommand(CLI::App* app, CommandFunction* selected);
-void AddScoreCommand(CLI::App* app, CommandFunction* selected);
-void AddTokenizeCommand(CLI::App* app, CommandFunction* selected);
-void AddDetokenizeCommand(CLI::App* app, CommandFunction* selected);
-void AddModelsCommand(CLI::App* app, CommandFunction* selected);
-void AddSubmitQatCommand(CLI::App* app, CommandFunction* selected);
-void AddJobsCommand(CLI::App* app, CommandFunction* selected);
-void AddBenchCommand(CLI::App* app, CommandFunction* selected);
-void AddHealthCommand(CLI::App* app, CommandFunction* selected);
-void AddTokensCommand(CLI::App* app, CommandFunction* selected);
+void AddGenerateCommand(const Command& app, CommandFunction* selected);
+void AddReplCommand(const Command& app, CommandFunction* selected);
+void AddReplayCommand(const Command& app, CommandFunction* selected);
+void AddPerplexityCommand(const Command& app, CommandFunction* selected);
+void AddScoreCommand(const Command& app, CommandFunction* selected);
+void AddTokenizeCommand(const Command& app, CommandFunction* selected);
+void AddDetokenizeCommand(const Command& app, CommandFunction* selected);
+void AddModelsCommand(const Command& app, CommandFunction* selected);
+void AddSubmitQatCommand(const Command& app, CommandFunction* selected);
+void AddJobsCommand(const Command& app, CommandFunction* selected);
+void AddBenchCommand(const Command& app, CommandFunction* selected);
+void AddHealthCommand(const Command& app, CommandFunction* selected);
+void AddTokensCommand(const Command& app, CommandFunction* selected);
 // Writes scripts for all commands of `app`, so it comes last.
-void AddCompletionCommand(CLI::App* app, CommandFunction* selected);
+void AddCompletionCommand(const Command& app, CommandFunction* selected);
 
 }  // namespace pot
 

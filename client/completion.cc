@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -126,7 +127,9 @@ std::string ValueFlags(const std::vector<const CompletionNode*>& nodes) {
 
 }  // namespace
 
-CompletionNode DescribeCommands(CLI::App* app) { return Describe(app, ""); }
+CompletionNode DescribeCommands(const Command& program) {
+  return Describe(program.app(), "");
+}
 
 std::string BashCompletion(const CompletionNode& program) {
   const std::vector<const CompletionNode*> nodes = AllNodes(program);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "client/cli/command.h"
 
 namespace pot {
 
@@ -24,7 +24,7 @@ struct CompletionNode {
   std::vector<CompletionFlag> flags;  // the common ones only at the program
 };
 
-CompletionNode DescribeCommands(CLI::App* app);
+CompletionNode DescribeCommands(const Command& program);
 
 // Scripts that define completion of the program `pot-client`.
 std::string BashCompletion(const CompletionNode& program);

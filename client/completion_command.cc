@@ -6,14 +6,14 @@
 
 namespace pot {
 
-void AddCompletionCommand(CLI::App* app, CommandFunction* selected) {
+void AddCompletionCommand(const Command& app, CommandFunction* selected) {
   auto shell = std::make_shared<std::string>();
-  CLI::App* const command = app->add_subcommand(
-      "completion", "Write a completion script for a shell");
-  command->add_option("shell", *shell, "The shell")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  command->callback([app, shell, selected] {
+  const Command command =
+      app.AddCommand("completion", "Write a completion script for a shell");
+  command.AddFlag("shell", shell.get(), "The shell")
+      .Required()
+      .OneOf({"bash", "zsh", "fish"});
+  command.OnSelected([app, shell, selected] {
     *selected = [app, shell](Session* session) {
       const CompletionNode program = DescribeCommands(app);
       return session->console().Write(*shell == "bash" ? BashCompletion(program)

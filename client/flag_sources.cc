@@ -4,6 +4,7 @@
 #include <sstream>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -135,8 +136,9 @@ std::string EnvironmentName(const Path& path, absl::string_view name) {
       absl::StrReplaceAll(absl::StrJoin(parts, "_"), {{"-", "_"}}));
 }
 
-absl::Status ApplyFlagSources(CLI::App* root,
+absl::Status ApplyFlagSources(const Command& program,
                               const GetEnvironment& get_environment) {
+  CLI::App* const root = program.app();
   std::string config_path;
   const CLI::Option* const config_flag = root->get_option_no_throw("--config");
   if (config_flag != nullptr && config_flag->count() > 0) {

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "client/cli/command.h"
 
 namespace pot {
 
@@ -31,7 +31,7 @@ std::string EnvironmentName(const std::vector<std::string>& path,
 // out. Empty variables count as unset. INVALID_ARGUMENT, naming the variable
 // or the file and key, for a value that is wrong, a key that no command has,
 // or a file that cannot be read.
-absl::Status ApplyFlagSources(CLI::App* root,
+absl::Status ApplyFlagSources(const Command& program,
                               const GetEnvironment& get_environment);
 
 }  // namespace pot

@@ -2,17 +2,15 @@
 #ifndef POT_CLIENT_FLAGS_H_
 #define POT_CLIENT_FLAGS_H_
 
-#include <functional>
 #include <limits>
 #include <string>
 #include <type_traits>
-#include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/cli/command.h"
 #include "client/text_format.h"
 #include "client/transport/channel_security.h"
 #include "engine/base/status_macros.h"
@@ -32,16 +30,10 @@ struct CommonFlags {
   ChannelSecurityFlags security;
 };
 
-void AddCommonFlags(CLI::App* app, CommonFlags* flags);
+void AddCommonFlags(const Command& app, CommonFlags* flags);
 
 // --model NAME[@...], once.
-void AddModelFlag(CLI::App* app, std::string* model);
-
-// A flag whose value `parse` may refuse.
-CLI::Option* AddParsedFlag(
-    CLI::App* app, const std::string& name,
-    std::function<absl::Status(const std::string&)> parse,
-    const std::string& description);
+void AddModelFlag(const Command& app, std::string* model);
 
 // Decimal numbers only: CLI11 would take "010" for 8 and let -1 and 2^64 wrap
 // or saturate. INVALID_ARGUMENT, naming the range, for anything else.
@@ -65,33 +57,35 @@ absl::Status ParseNumber(const std::string& text, T* number) {
   }
 }
 
+// What --help calls such values.
+template <typename T>
+constexpr const char* TypeNameOf() {
+  if constexpr (std::is_floating_point_v<T>) return "FLOAT";
+  if constexpr (std::is_unsigned_v<T>) return "UINT";
+  return std::is_integral_v<T> ? "INT" : "TEXT";
+}
+
 // A flag whose value, text or a number, goes to `set`, a callable that takes a
 // T.
 template <typename T, typename Set>
-CLI::Option* AddValueFlag(CLI::App* app, const std::string& name, Set set,
-                          const std::string& description) {
-  return AddParsedFlag(
-             app, name,
-             [set](const std::string& text) -> absl::Status {
-               T value{};
-               if constexpr (std::is_arithmetic_v<T>) {
-                 POT_RETURN_IF_ERROR(ParseNumber(text, &value));
-               } else {
-                 value = text;
-               }
-               set(value);
-               return absl::OkStatus();
-             },
-             description)
-      ->type_name(CLI::detail::type_name<T>());
+Flag AddValueFlag(const Command& app, const std::string& name, Set set,
+                  const std::string& description) {
+  return app
+      .AddParsedFlag(
+          name,
+          [set](const std::string& text) -> absl::Status {
+            T value{};
+            if constexpr (std::is_arithmetic_v<T>) {
+              POT_RETURN_IF_ERROR(ParseNumber(text, &value));
+            } else {
+              value = text;
+            }
+            set(value);
+            return absl::OkStatus();
+          },
+          description)
+      .TypeName(TypeNameOf<T>());
 }
-
-// A flag that may be repeated, one value each time. `delimiter`, unless 0,
-// splits one value into several. `set` gets all of them.
-CLI::Option* AddListFlag(
-    CLI::App* app, const std::string& name,
-    std::function<absl::Status(const std::vector<std::string>&)> set,
-    char delimiter, const std::string& description);
 
 }  // namespace pot
 

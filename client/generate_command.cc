@@ -142,14 +142,13 @@ absl::Status Generate(Session* session, Flags flags) {
 
 }  // namespace
 
-void AddGenerateCommand(CLI::App* app, CommandFunction* selected) {
+void AddGenerateCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command =
-      app->add_subcommand("generate", "Continue a prompt");
-  command->add_option("prompt", flags->prompt,
-                      "Text; '-' or nothing reads standard input");
+  const Command command = app.AddCommand("generate", "Continue a prompt");
+  command.AddFlag("prompt", &flags->prompt,
+                  "Text; '-' or nothing reads standard input");
   AddModelFlag(command, &flags->model);
-  command->add_flag("-s,--stream", flags->stream,
+  command.AddSwitch("-s,--stream", &flags->stream,
                     "Write the text piece by piece as it comes");
   AddSamplingFlags(command, &flags->request);
   AddOverflowFlag(command, [flags](v1::ContextOverflow overflow) {
@@ -160,8 +159,8 @@ void AddGenerateCommand(CLI::App* app, CommandFunction* selected) {
       command, "--receipt",
       [flags](const std::string& path) { flags->receipt = path; },
       "Write a receipt that 'replay' proves to this file")
-      ->type_name("FILE");
-  command->callback([flags, selected] {
+      .TypeName("FILE");
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return Generate(session, *flags); };
   });
 }

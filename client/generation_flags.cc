@@ -33,7 +33,7 @@ absl::Status ParseLogitBias(const std::vector<std::string>& texts,
   return absl::OkStatus();
 }
 
-void AddDistributionFlags(CLI::App* app, v1::Sampling* sampling) {
+void AddDistributionFlags(const Command& app, v1::Sampling* sampling) {
   AddValueFlag<float>(
       app, "--temperature", [=](float v) { sampling->set_temperature(v); },
       "Divides the logits; 0 takes the likeliest token [1]");
@@ -63,14 +63,15 @@ void AddDistributionFlags(CLI::App* app, v1::Sampling* sampling) {
       "Subtracted for every time a token is in the output [0]");
 }
 
-void AddTokenFlags(CLI::App* app, v1::Sampling* sampling) {
-  AddListFlag(
-      app, "--logit-bias",
-      [=](const std::vector<std::string>& v) {
-        return ParseLogitBias(v, sampling);
-      },
-      ',', "TOKEN_ID=BIAS added to a logit; repeatable")
-      ->type_name("ID=BIAS");
+void AddTokenFlags(const Command& app, v1::Sampling* sampling) {
+  app.AddListFlag(
+         "--logit-bias",
+         [=](const std::vector<std::string>& v) {
+           return ParseLogitBias(v, sampling);
+         },
+         "TOKEN_ID=BIAS added to a logit; repeatable")
+      .Delimiter(',')
+      .TypeName("ID=BIAS");
   AddTokenIdsFlag(app, "--allowed-token-ids",
                   sampling->mutable_allowed_token_ids(),
                   "Draw only these tokens; repeatable");
@@ -79,7 +80,7 @@ void AddTokenFlags(CLI::App* app, v1::Sampling* sampling) {
                   "Never draw these tokens; repeatable");
 }
 
-void AddStoppingFlags(CLI::App* app, v1::Stopping* stopping) {
+void AddStoppingFlags(const Command& app, v1::Stopping* stopping) {
   AddValueFlag<int32_t>(
       app, "--max-new-tokens",
       [=](int32_t v) { stopping->set_max_new_tokens(v); },
@@ -88,16 +89,16 @@ void AddStoppingFlags(CLI::App* app, v1::Stopping* stopping) {
       app, "--min-new-tokens",
       [=](int32_t v) { stopping->set_min_new_tokens(v); },
       "Do not end before this many tokens [0]");
-  AddListFlag(
-      app, "--stop",
+  app.AddListFlag(
+      "--stop",
       [=](const std::vector<std::string>& v) {
         *stopping->mutable_stop_strings() = {v.begin(), v.end()};
         return absl::OkStatus();
       },
-      0, "End before this text; repeatable");
+      "End before this text; repeatable");
   AddTokenIdsFlag(app, "--stop-token-ids", stopping->mutable_stop_token_ids(),
                   "End at any of these tokens; repeatable");
-  app->add_flag_function(
+  app.AddSwitch(
       "--ignore-eos", [=](int64_t v) { stopping->set_ignore_eos(v > 0); },
       "Treat the end-of-text token as any other");
 }
@@ -118,22 +119,24 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(
   return ids;
 }
 
-CLI::Option* AddTokenIdsFlag(CLI::App* app, const std::string& name,
-                             google::protobuf::RepeatedField<int32_t>* ids,
-                             const std::string& description) {
-  return AddListFlag(
-             app, name,
-             [ids](const std::vector<std::string>& texts) -> absl::Status {
-               POT_ASSIGN_OR_RETURN(const std::vector<int32_t> parsed,
-                                    ParseTokenIds(texts));
-               *ids = {parsed.begin(), parsed.end()};
-               return absl::OkStatus();
-             },
-             ',', description)
-      ->type_name("ID,..");
+Flag AddTokenIdsFlag(const Command& app, const std::string& name,
+                     google::protobuf::RepeatedField<int32_t>* ids,
+                     const std::string& description) {
+  return app
+      .AddListFlag(
+          name,
+          [ids](const std::vector<std::string>& texts) -> absl::Status {
+            POT_ASSIGN_OR_RETURN(const std::vector<int32_t> parsed,
+                                 ParseTokenIds(texts));
+            *ids = {parsed.begin(), parsed.end()};
+            return absl::OkStatus();
+          },
+          description)
+      .Delimiter(',')
+      .TypeName("ID,..");
 }
 
-void AddOverflowFlag(CLI::App* app,
+void AddOverflowFlag(const Command& app,
                      std::function<void(v1::ContextOverflow)> set) {
   AddValueFlag<std::string>(
       app, "--overflow",
@@ -142,12 +145,12 @@ void AddOverflowFlag(CLI::App* app,
                               : v1::CONTEXT_OVERFLOW_TRUNCATE_LEFT);
       },
       "What becomes of a prompt over the context [reject]")
-      ->check(CLI::IsMember({"reject", "truncate-left"}));
+      .OneOf({"reject", "truncate-left"});
 }
 
-void AddSamplingFlags(CLI::App* app, v1::GenerateRequest* request) {
+void AddSamplingFlags(const Command& app, v1::GenerateRequest* request) {
   v1::Sampling* const sampling = request->mutable_sampling();
-  app->option_defaults()->group(kSamplingGroup);
+  app.SetFlagGroup(kSamplingGroup);
   AddDistributionFlags(app, sampling);
   AddTokenFlags(app, sampling);
   AddValueFlag<uint64_t>(
@@ -159,15 +162,15 @@ void AddSamplingFlags(CLI::App* app, v1::GenerateRequest* request) {
   AddValueFlag<int32_t>(
       app, "--best-of", [=](int32_t v) { sampling->set_best_of(v); },
       "Sequences to choose the best --n from [n]");
-  app->option_defaults()->group(kStoppingGroup);
+  app.SetFlagGroup(kStoppingGroup);
   AddStoppingFlags(app, request->mutable_stopping());
-  app->option_defaults()->group("Options");
+  app.SetFlagGroup("Options");
 }
 
-void AddOutputFlags(CLI::App* app, v1::GenerateRequest* request) {
+void AddOutputFlags(const Command& app, v1::GenerateRequest* request) {
   v1::Output* const output = request->mutable_output();
-  app->option_defaults()->group(kOutputGroup);
-  app->add_flag_function(
+  app.SetFlagGroup(kOutputGroup);
+  app.AddSwitch(
       "--echo", [=](int64_t v) { output->set_echo(v > 0); },
       "Begin with the prompt");
   AddValueFlag<int32_t>(
@@ -177,11 +180,11 @@ void AddOutputFlags(CLI::App* app, v1::GenerateRequest* request) {
       app, "--prompt-logprobs",
       [=](int32_t v) { output->set_prompt_logprobs(v); },
       "The same for the prompt's tokens");
-  app->add_flag_function(
+  app.AddSwitch(
       "--return-token-ids",
       [=](int64_t v) { output->set_return_token_ids(v > 0); },
       "Token ids of prompt and text, with --output json or jsonl");
-  app->option_defaults()->group("Options");
+  app.SetFlagGroup("Options");
   AddTokenIdsFlag(app, "--prompt-token-ids",
                   request->mutable_token_ids()->mutable_ids(),
                   "The prompt as token ids instead of text");

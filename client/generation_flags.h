@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "client/cli/command.h"
 #include "pot/v1/common.pb.h"
 #include "pot/v1/inference.pb.h"
 
@@ -15,13 +15,13 @@ namespace pot {
 
 // A flag for every field of Sampling and Stopping, each writing its field of
 // `request`. Ranges are the server's to check.
-void AddSamplingFlags(CLI::App* app, v1::GenerateRequest* request);
+void AddSamplingFlags(const Command& app, v1::GenerateRequest* request);
 
 // A flag for every field of Output, --request-id and --prompt-token-ids.
-void AddOutputFlags(CLI::App* app, v1::GenerateRequest* request);
+void AddOutputFlags(const Command& app, v1::GenerateRequest* request);
 
 // --overflow reject|truncate-left.
-void AddOverflowFlag(CLI::App* app,
+void AddOverflowFlag(const Command& app,
                      std::function<void(v1::ContextOverflow)> set);
 
 // Whole numbers in decimal. INVALID_ARGUMENT for anything else.
@@ -29,9 +29,9 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(
     const std::vector<std::string>& texts);
 
 // Flags that hold token ids: "--x 1,2 --x 3".
-CLI::Option* AddTokenIdsFlag(CLI::App* app, const std::string& name,
-                             google::protobuf::RepeatedField<int32_t>* ids,
-                             const std::string& description);
+Flag AddTokenIdsFlag(const Command& app, const std::string& name,
+                     google::protobuf::RepeatedField<int32_t>* ids,
+                     const std::string& description);
 
 }  // namespace pot
 

@@ -98,17 +98,17 @@ absl::Status Wait(Session* session, const HealthCheckRequest& request) {
 
 }  // namespace
 
-void AddHealthCommand(CLI::App* app, CommandFunction* selected) {
+void AddHealthCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "health", "Whether the server, a service or a model is serving");
-  command->add_option("service", flags->service,
-                      "E.g. pot.v1.InferenceService or pot.model.NAME [the "
-                      "whole server]");
-  command->add_flag("--wait", flags->wait,
+  command.AddFlag("service", &flags->service,
+                  "E.g. pot.v1.InferenceService or pot.model.NAME [the "
+                  "whole server]");
+  command.AddSwitch("--wait", &flags->wait,
                     "Wait until it is, at most --timeout [60s]; the server "
                     "need not be up yet");
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) {
       HealthCheckRequest request;
       request.set_service(flags->service);

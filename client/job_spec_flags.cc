@@ -19,7 +19,7 @@ using v1::QatJobSpec;
 
 // A flag whose value `set` writes into a specification.
 template <typename T>
-void AddField(CLI::App* app, SpecEdits* edits, const std::string& name,
+void AddField(const Command& app, SpecEdits* edits, const std::string& name,
               void (*set)(QatJobSpec*, T), const std::string& description) {
   AddValueFlag<T>(
       app, name,
@@ -31,7 +31,7 @@ void AddField(CLI::App* app, SpecEdits* edits, const std::string& name,
 
 // A flag whose value is a name of an enumerator.
 template <typename Enum>
-void AddChoice(CLI::App* app, SpecEdits* edits, const std::string& name,
+void AddChoice(const Command& app, SpecEdits* edits, const std::string& name,
                const std::vector<std::pair<std::string, Enum>>& choices,
                void (*set)(QatJobSpec*, Enum), const std::string& description) {
   std::vector<std::string> names;
@@ -44,13 +44,13 @@ void AddChoice(CLI::App* app, SpecEdits* edits, const std::string& name,
         edits->Add([set, value](QatJobSpec* spec) { set(spec, value); });
       },
       description)
-      ->check(CLI::IsMember(names));
+      .OneOf(names);
 }
 
 // "--x", and "--x=false", which undoes what the file says.
-void AddSwitch(CLI::App* app, SpecEdits* edits, const std::string& name,
+void AddSwitch(const Command& app, SpecEdits* edits, const std::string& name,
                void (*set)(QatJobSpec*, bool), const std::string& description) {
-  app->add_flag_function(
+  app.AddSwitch(
       name,
       [edits, set](int64_t count) {
         const bool on = count > 0;
@@ -64,8 +64,8 @@ void AddSwitch(CLI::App* app, SpecEdits* edits, const std::string& name,
       description);
 }
 
-void AddQuantizationFlags(CLI::App* app, SpecEdits* edits) {
-  app->option_defaults()->group("Quantization");
+void AddQuantizationFlags(const Command& app, SpecEdits* edits) {
+  app.SetFlagGroup("Quantization");
   AddField<std::string>(
       app, edits, "--format",
       [](QatJobSpec* s, std::string v) {
@@ -138,8 +138,8 @@ void AddQuantizationFlags(CLI::App* app, SpecEdits* edits) {
       "Share of the steps of --freeze [0.1]");
 }
 
-void AddOptimizerFlags(CLI::App* app, SpecEdits* edits) {
-  app->option_defaults()->group("Training");
+void AddOptimizerFlags(const Command& app, SpecEdits* edits) {
+  app.SetFlagGroup("Training");
   AddField<int64_t>(
       app, edits, "--steps",
       [](QatJobSpec* s, int64_t v) { s->mutable_schedule()->set_steps(v); },
@@ -225,8 +225,8 @@ void AddOptimizerFlags(CLI::App* app, SpecEdits* edits) {
       "Of data order, dropout and sampling [0]");
 }
 
-void AddLossFlags(CLI::App* app, SpecEdits* edits) {
-  app->option_defaults()->group("Loss");
+void AddLossFlags(const Command& app, SpecEdits* edits) {
+  app.SetFlagGroup("Loss");
   AddChoice<v1::LossPositions>(
       app, edits, "--loss",
       {{"all", v1::LOSS_POSITIONS_ALL},
@@ -247,7 +247,7 @@ void AddLossFlags(CLI::App* app, SpecEdits* edits) {
         on ? (void)s->mutable_distillation() : s->clear_distillation();
       },
       "Add the KL divergence from a teacher's logits to the loss");
-  app->add_flag_function(
+  app.AddSwitch(
       "--no-distill",
       [edits](int64_t count) {
         if (count <= 0) return;
@@ -264,25 +264,26 @@ void AddLossFlags(CLI::App* app, SpecEdits* edits) {
         s->mutable_distillation()->set_temperature(v);
       },
       "Divides the logits of both [1]");
-  AddParsedFlag(
-      app, "--teacher",
-      [edits](const std::string& text) -> absl::Status {
-        POT_ASSIGN_OR_RETURN(const v1::ModelRef teacher, ParseModelRef(text));
-        edits->Add([teacher](QatJobSpec* spec) {
-          *spec->mutable_distillation()->mutable_teacher() = teacher;
-        });
-        return absl::OkStatus();
-      },
-      "Model to learn from [--base]")
-      ->type_name("MODEL");
+  app.AddParsedFlag(
+         "--teacher",
+         [edits](const std::string& text) -> absl::Status {
+           POT_ASSIGN_OR_RETURN(const v1::ModelRef teacher,
+                                ParseModelRef(text));
+           edits->Add([teacher](QatJobSpec* spec) {
+             *spec->mutable_distillation()->mutable_teacher() = teacher;
+           });
+           return absl::OkStatus();
+         },
+         "Model to learn from [--base]")
+      .TypeName("MODEL");
   for (const char* const name : {"--distill", "--distill-weight",
                                  "--distill-temperature", "--teacher"}) {
-    app->get_option("--no-distill")->excludes(app->get_option(name));
+    app.FindFlag("--no-distill").Excludes(app.FindFlag(name));
   }
 }
 
-void AddEvaluationFlags(CLI::App* app, SpecEdits* edits) {
-  app->option_defaults()->group("Evaluation and snapshots");
+void AddEvaluationFlags(const Command& app, SpecEdits* edits) {
+  app.SetFlagGroup("Evaluation and snapshots");
   AddField<int64_t>(
       app, edits, "--eval-every",
       [](QatJobSpec* s, int64_t v) {
@@ -317,21 +318,22 @@ void AddEvaluationFlags(CLI::App* app, SpecEdits* edits) {
       "The best ones, and the last [3]");
 }
 
-void AddPublishFlags(CLI::App* app, SpecEdits* edits) {
-  app->option_defaults()->group("Gate and publication");
-  AddParsedFlag(
-      app, "--gate",
-      [edits](const std::string& text) -> absl::Status {
-        v1::QualityGate gate;
-        if (text != "none") {
-          POT_ASSIGN_OR_RETURN(gate, ParseQualityGate(text));
-        }
-        edits->Add([gate](QatJobSpec* spec) { *spec->mutable_gate() = gate; });
-        return absl::OkStatus();
-      },
-      "Conditions of publication, e.g. ppl<=1.02x,kl<=0.05,top1>=0.9; or "
-      "none [none]")
-      ->type_name("CONDITION,..");
+void AddPublishFlags(const Command& app, SpecEdits* edits) {
+  app.SetFlagGroup("Gate and publication");
+  app.AddParsedFlag(
+         "--gate",
+         [edits](const std::string& text) -> absl::Status {
+           v1::QualityGate gate;
+           if (text != "none") {
+             POT_ASSIGN_OR_RETURN(gate, ParseQualityGate(text));
+           }
+           edits->Add(
+               [gate](QatJobSpec* spec) { *spec->mutable_gate() = gate; });
+           return absl::OkStatus();
+         },
+         "Conditions of publication, e.g. ppl<=1.02x,kl<=0.05,top1>=0.9; or "
+         "none [none]")
+      .TypeName("CONDITION,..");
   AddField<std::string>(
       app, edits, "--publish-as",
       [](QatJobSpec* s, std::string v) { s->mutable_publish()->set_name(v); },
@@ -348,22 +350,23 @@ void AddPublishFlags(CLI::App* app, SpecEdits* edits) {
       app, edits, "--no-publish",
       [](QatJobSpec* s, bool on) { s->mutable_publish()->set_manual(on); },
       "Publish nothing; 'jobs publish' does it by hand");
-  AddParsedFlag(
-      app, "--auto-rollback",
-      [edits](const std::string& text) -> absl::Status {
-        absl::Duration window;
-        if (!ParseTimeout(text, &window)) {
-          return absl::InvalidArgumentError(absl::StrCat(
-              Quoted(text), " is no time over 0, such as 5m or 30s"));
-        }
-        edits->Add([window](QatJobSpec* spec) {
-          spec->mutable_publish()->mutable_auto_rollback()->set_window_seconds(
-              absl::ToDoubleSeconds(window));
-        });
-        return absl::OkStatus();
-      },
-      "Move the alias back if the new version fails within this time")
-      ->type_name("DURATION");
+  app.AddParsedFlag(
+         "--auto-rollback",
+         [edits](const std::string& text) -> absl::Status {
+           absl::Duration window;
+           if (!ParseTimeout(text, &window)) {
+             return absl::InvalidArgumentError(absl::StrCat(
+                 Quoted(text), " is no time over 0, such as 5m or 30s"));
+           }
+           edits->Add([window](QatJobSpec* spec) {
+             spec->mutable_publish()
+                 ->mutable_auto_rollback()
+                 ->set_window_seconds(absl::ToDoubleSeconds(window));
+           });
+           return absl::OkStatus();
+         },
+         "Move the alias back if the new version fails within this time")
+      .TypeName("DURATION");
   AddField<double>(
       app, edits, "--rollback-error-ratio",
       [](QatJobSpec* s, double v) {
@@ -385,13 +388,13 @@ void SpecEdits::Apply(v1::QatJobSpec* spec) const {
   for (const Edit& edit : edits_) edit(spec);
 }
 
-void AddJobSpecFlags(CLI::App* app, SpecEdits* edits) {
+void AddJobSpecFlags(const Command& app, SpecEdits* edits) {
   AddQuantizationFlags(app, edits);
   AddOptimizerFlags(app, edits);
   AddLossFlags(app, edits);
   AddEvaluationFlags(app, edits);
   AddPublishFlags(app, edits);
-  app->option_defaults()->group("Options");
+  app.SetFlagGroup("Options");
 }
 
 }  // namespace pot

@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "client/cli/command.h"
 #include "pot/v1/qat_job.pb.h"
 
 namespace pot {
@@ -28,7 +28,7 @@ class SpecEdits {
 
 // Flags for the fields of QatJobSpec that a person sets, but base and data.
 // Ranges are the server's to check. `edits` must outlive the parse.
-void AddJobSpecFlags(CLI::App* app, SpecEdits* edits);
+void AddJobSpecFlags(const Command& app, SpecEdits* edits);
 
 }  // namespace pot
 

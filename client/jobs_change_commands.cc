@@ -45,17 +45,18 @@ absl::Status Change(Session* session,
 
 // Declares such a call with nothing but the job's id.
 template <typename Request, typename Response>
-CLI::App* AddChange(CLI::App* jobs, CommandFunction* selected,
-                    const std::string& name, const std::string& description,
-                    const std::shared_ptr<Request>& request,
-                    grpc::Status (Stub::*method)(grpc::ClientContext*,
-                                                 const Request&, Response*)) {
-  CLI::App* const command = jobs->add_subcommand(name, description);
+const Command AddChange(const Command& jobs, CommandFunction* selected,
+                        const std::string& name, const std::string& description,
+                        const std::shared_ptr<Request>& request,
+                        grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                                     const Request&,
+                                                     Response*)) {
+  const Command command = jobs.AddCommand(name, description);
   AddValueFlag<std::string>(
       command, "job",
       [request](const std::string& v) { request->set_job_id(v); }, "Its id")
-      ->required();
-  command->callback([=] {
+      .Required();
+  command.OnSelected([=] {
     *selected = [=](Session* session) {
       return Change(session, method, *request);
     };
@@ -92,33 +93,33 @@ absl::Status Remove(Session* session, const std::vector<std::string>& jobs) {
   return absl::OkStatus();
 }
 
-void AddPublishCommand(CLI::App* jobs, CommandFunction* selected) {
+void AddPublishCommand(const Command& jobs, CommandFunction* selected) {
   auto request = std::make_shared<v1::PublishCheckpointRequest>();
-  CLI::App* const publish = jobs->add_subcommand(
+  const Command publish = jobs.AddCommand(
       "publish", "Make a version of one of a job's checkpoints");
   AddValueFlag<std::string>(
       publish, "job", [=](const std::string& v) { request->set_job_id(v); },
       "The job's id")
-      ->required();
+      .Required();
   AddValueFlag<std::string>(
       publish, "checkpoint",
       [=](const std::string& v) { request->set_checkpoint_id(v); },
       "The checkpoint's id [the best one]");
-  publish->add_flag_function(
+  publish.AddSwitch(
       "--force", [=](int64_t v) { request->set_force(v > 0); },
       "Whatever the gate says");
   AddValueFlag<std::string>(
       publish, "--comment",
       [=](const std::string& v) { request->set_comment(v); },
       "Why, for the alias's history");
-  publish->callback([=] {
+  publish.OnSelected([=] {
     *selected = [=](Session* session) { return Publish(session, *request); };
   });
 }
 
 }  // namespace
 
-void AddJobChangeCommands(CLI::App* jobs, CommandFunction* selected) {
+void AddJobChangeCommands(const Command& jobs, CommandFunction* selected) {
   auto cancel = std::make_shared<v1::CancelJobRequest>();
   AddValueFlag<std::string>(
       AddChange(jobs, selected, "cancel",
@@ -138,10 +139,10 @@ void AddJobChangeCommands(CLI::App* jobs, CommandFunction* selected) {
   AddPublishCommand(jobs, selected);
 
   auto removed = std::make_shared<std::vector<std::string>>();
-  CLI::App* const remove =
-      jobs->add_subcommand("rm", "Delete final jobs; published versions stay");
-  remove->add_option("job", *removed, "Their ids")->required();
-  remove->callback([=] {
+  const Command remove =
+      jobs.AddCommand("rm", "Delete final jobs; published versions stay");
+  remove.AddFlag("job", removed.get(), "Their ids").Required();
+  remove.OnSelected([=] {
     *selected = [=](Session* session) { return Remove(session, *removed); };
   });
 }

@@ -2,10 +2,10 @@
 
 namespace pot {
 
-void AddJobsCommand(CLI::App* app, CommandFunction* selected) {
-  CLI::App* const jobs =
-      app->add_subcommand("jobs", "Watch, steer and publish training jobs");
-  jobs->require_subcommand(1);
+void AddJobsCommand(const Command& app, CommandFunction* selected) {
+  const Command jobs =
+      app.AddCommand("jobs", "Watch, steer and publish training jobs");
+  jobs.RequireCommand();
   AddJobQueryCommands(jobs, selected);
   AddJobChangeCommands(jobs, selected);
   AddJobPlotCommand(jobs, selected);

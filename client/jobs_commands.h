@@ -2,16 +2,17 @@
 #ifndef POT_CLIENT_JOBS_COMMANDS_H_
 #define POT_CLIENT_JOBS_COMMANDS_H_
 
+#include "client/cli/command.h"
 #include "client/commands.h"
 
 namespace pot {
 
 // list, show, watch, checkpoints.
-void AddJobQueryCommands(CLI::App* jobs, CommandFunction* selected);
+void AddJobQueryCommands(const Command& jobs, CommandFunction* selected);
 // cancel, pause, resume, stop, publish, rm.
-void AddJobChangeCommands(CLI::App* jobs, CommandFunction* selected);
+void AddJobChangeCommands(const Command& jobs, CommandFunction* selected);
 // plot.
-void AddJobPlotCommand(CLI::App* jobs, CommandFunction* selected);
+void AddJobPlotCommand(const Command& jobs, CommandFunction* selected);
 
 }  // namespace pot
 

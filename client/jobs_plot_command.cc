@@ -62,17 +62,16 @@ absl::Status Plot(Session* session, const std::string& job_id,
 
 }  // namespace
 
-void AddJobPlotCommand(CLI::App* jobs, CommandFunction* selected) {
+void AddJobPlotCommand(const Command& jobs, CommandFunction* selected) {
   struct Flags {
     std::string job_id, path;
   };
   auto flags = std::make_shared<Flags>();
-  CLI::App* const plot = jobs->add_subcommand(
+  const Command plot = jobs.AddCommand(
       "plot", "Draw a job's losses and learning rate with gnuplot");
-  plot->add_option("job", flags->job_id, "Its id")->required();
-  plot->add_option("--out", flags->path, "FILE.svg or FILE.png")
-      ->type_name("FILE");
-  plot->callback([=] {
+  plot.AddFlag("job", &flags->job_id, "Its id").Required();
+  plot.AddFlag("--out", &flags->path, "FILE.svg or FILE.png").TypeName("FILE");
+  plot.OnSelected([=] {
     *selected = [=](Session* session) {
       return Plot(session, flags->job_id, flags->path);
     };

@@ -113,7 +113,7 @@ absl::Status Checkpoints(Session* session, const std::string& job_id) {
 
 }  // namespace
 
-void AddJobQueryCommands(CLI::App* jobs, CommandFunction* selected) {
+void AddJobQueryCommands(const Command& jobs, CommandFunction* selected) {
   struct Flags {
     std::string job_id;
     v1::ListJobsRequest list;
@@ -123,54 +123,54 @@ void AddJobQueryCommands(CLI::App* jobs, CommandFunction* selected) {
   };
   auto flags = std::make_shared<Flags>();
 
-  CLI::App* const list = jobs->add_subcommand("list", "Jobs, newest first");
-  AddListFlag(
-      list, "--state",
-      [=](const std::vector<std::string>& choices) {
-        flags->list.clear_states();
-        for (const std::string& choice : choices) {
-          flags->list.add_states(ParseState(choice));
-        }
-        return absl::OkStatus();
-      },
-      0, "Only jobs in this state; repeatable")
-      ->check(CLI::IsMember(StateChoices()));
+  const Command list = jobs.AddCommand("list", "Jobs, newest first");
+  list.AddListFlag(
+          "--state",
+          [=](const std::vector<std::string>& choices) {
+            flags->list.clear_states();
+            for (const std::string& choice : choices) {
+              flags->list.add_states(ParseState(choice));
+            }
+            return absl::OkStatus();
+          },
+          "Only jobs in this state; repeatable")
+      .OneOf(StateChoices());
   AddValueFlag<int64_t>(
       list, "--limit", [=](int64_t v) { flags->limit = v; },
       "At most this many [100]");
-  list->callback([=] {
+  list.OnSelected([=] {
     *selected = [=](Session* session) {
       return List(session, flags->list, flags->limit);
     };
   });
 
-  CLI::App* const show =
-      jobs->add_subcommand("show", "All that is known about one job");
-  show->add_option("job", flags->job_id, "Its id")->required();
-  show->add_flag("--all", flags->all,
+  const Command show =
+      jobs.AddCommand("show", "All that is known about one job");
+  show.AddFlag("job", &flags->job_id, "Its id").Required();
+  show.AddSwitch("--all", &flags->all,
                  "Also the fields of the specification that are as by default");
-  show->callback([=] {
+  show.OnSelected([=] {
     *selected = [=](Session* session) {
       return Show(session, flags->job_id, flags->all);
     };
   });
 
-  CLI::App* const watch = jobs->add_subcommand(
+  const Command watch = jobs.AddCommand(
       "watch", "What happened and happens to a job, until it ends");
-  watch->add_option("job", flags->job_id, "Its id")->required();
+  watch.AddFlag("job", &flags->job_id, "Its id").Required();
   AddValueFlag<int64_t>(
       watch, "--after", [=](int64_t v) { flags->after = v; },
       "Only events with greater sequence numbers [0]");
-  watch->callback([=] {
+  watch.OnSelected([=] {
     *selected = [=](Session* session) {
       return WatchJob(session, flags->job_id, flags->after);
     };
   });
 
-  CLI::App* const checkpoints = jobs->add_subcommand(
+  const Command checkpoints = jobs.AddCommand(
       "checkpoints", "What a job has made so far, oldest first");
-  checkpoints->add_option("job", flags->job_id, "Its id")->required();
-  checkpoints->callback([=] {
+  checkpoints.AddFlag("job", &flags->job_id, "Its id").Required();
+  checkpoints.OnSelected([=] {
     *selected = [=](Session* session) {
       return Checkpoints(session, flags->job_id);
     };

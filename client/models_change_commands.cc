@@ -101,30 +101,30 @@ absl::Status Remove(Session* session, const std::vector<std::string>& models) {
   return absl::OkStatus();
 }
 
-void AddAliasCommand(CLI::App* models, CommandFunction* selected) {
+void AddAliasCommand(const Command& models, CommandFunction* selected) {
   auto request = std::make_shared<v1::SetAliasRequest>();
   // Both targets given is an error that the oneof would swallow.
-  CLI::App* const alias = models->add_subcommand(
-      "alias", "Point an alias at a version, or remove it");
+  const Command alias =
+      models.AddCommand("alias", "Point an alias at a version, or remove it");
   AddValueFlag<std::string>(
       alias, "name", [=](const std::string& v) { request->set_name(v); },
       "The model")
-      ->required();
+      .Required();
   AddValueFlag<std::string>(
       alias, "alias", [=](const std::string& v) { request->set_alias(v); },
       "The alias, e.g. default")
-      ->required();
-  CLI::Option* const version = AddValueFlag<int64_t>(
+      .Required();
+  const Flag version = AddValueFlag<int64_t>(
       alias, "version", [=](int64_t v) { request->set_version(v); },
       "Number of an AVAILABLE version");
   alias
-      ->add_flag_function(
+      .AddSwitch(
           "--remove",
           [=](int64_t v) {
             if (v > 0) request->set_remove(true);
           },
           "Remove the alias")
-      ->excludes(version);
+      .Excludes(version);
   AddValueFlag<int64_t>(
       alias, "--expect", [=](int64_t v) { request->set_expected_version(v); },
       "Only if the alias names this version now; 0: only if it is new");
@@ -132,19 +132,19 @@ void AddAliasCommand(CLI::App* models, CommandFunction* selected) {
       alias, "--comment",
       [=](const std::string& v) { request->set_comment(v); },
       "Why, for the history");
-  alias->callback([=] {
+  alias.OnSelected([=] {
     *selected = [=](Session* session) { return SetAlias(session, *request); };
   });
 }
 
-void AddRollbackCommand(CLI::App* models, CommandFunction* selected) {
+void AddRollbackCommand(const Command& models, CommandFunction* selected) {
   auto request = std::make_shared<v1::RollbackAliasRequest>();
-  CLI::App* const rollback = models->add_subcommand(
+  const Command rollback = models.AddCommand(
       "rollback", "Point an alias back at the version before its last change");
   AddValueFlag<std::string>(
       rollback, "name", [=](const std::string& v) { request->set_name(v); },
       "The model")
-      ->required();
+      .Required();
   AddValueFlag<std::string>(
       rollback, "alias", [=](const std::string& v) { request->set_alias(v); },
       "The alias [default]");
@@ -156,37 +156,37 @@ void AddRollbackCommand(CLI::App* models, CommandFunction* selected) {
       rollback, "--comment",
       [=](const std::string& v) { request->set_comment(v); },
       "Why, for the history");
-  rollback->callback([=] {
+  rollback.OnSelected([=] {
     *selected = [=](Session* session) { return Rollback(session, *request); };
   });
 }
 
 }  // namespace
 
-void AddModelChangeCommands(CLI::App* models, CommandFunction* selected) {
+void AddModelChangeCommands(const Command& models, CommandFunction* selected) {
   auto names = std::make_shared<std::vector<std::string>>(1);
-  CLI::App* const load = models->add_subcommand(
+  const Command load = models.AddCommand(
       "load", "Load a version beside what is serving, and wait for it");
-  load->add_option("model", (*names)[0], "MODEL or MODEL@VERSION")->required();
-  load->callback([=] {
+  load.AddFlag("model", &(*names)[0], "MODEL or MODEL@VERSION").Required();
+  load.OnSelected([=] {
     *selected = [=](Session* session) { return Load(session, (*names)[0]); };
   });
 
-  CLI::App* const unload = models->add_subcommand(
+  const Command unload = models.AddCommand(
       "unload", "Let running calls finish and free a version's memory");
-  unload->add_option("model", (*names)[0], "MODEL@VERSION")->required();
-  unload->callback([=] {
+  unload.AddFlag("model", &(*names)[0], "MODEL@VERSION").Required();
+  unload.OnSelected([=] {
     *selected = [=](Session* session) { return Unload(session, (*names)[0]); };
   });
 
   AddAliasCommand(models, selected);
   AddRollbackCommand(models, selected);
 
-  CLI::App* const remove =
-      models->add_subcommand("rm", "Delete unloaded versions from disk");
+  const Command remove =
+      models.AddCommand("rm", "Delete unloaded versions from disk");
   auto removed = std::make_shared<std::vector<std::string>>();
-  remove->add_option("model", *removed, "MODEL@VERSION")->required();
-  remove->callback([=] {
+  remove.AddFlag("model", removed.get(), "MODEL@VERSION").Required();
+  remove.OnSelected([=] {
     *selected = [=](Session* session) { return Remove(session, *removed); };
   });
 }

@@ -2,10 +2,10 @@
 
 namespace pot {
 
-void AddModelsCommand(CLI::App* app, CommandFunction* selected) {
-  CLI::App* const models = app->add_subcommand(
+void AddModelsCommand(const Command& app, CommandFunction* selected) {
+  const Command models = app.AddCommand(
       "models", "List, load, import and name versions of models");
-  models->require_subcommand(1);
+  models.RequireCommand();
   AddModelQueryCommands(models, selected);
   AddModelImportCommand(models, selected);
   AddModelRegisterCommand(models, selected);

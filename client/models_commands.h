@@ -2,17 +2,18 @@
 #ifndef POT_CLIENT_MODELS_COMMANDS_H_
 #define POT_CLIENT_MODELS_COMMANDS_H_
 
+#include "client/cli/command.h"
 #include "client/commands.h"
 
 namespace pot {
 
 // list, show, history, diff, watch.
-void AddModelQueryCommands(CLI::App* models, CommandFunction* selected);
+void AddModelQueryCommands(const Command& models, CommandFunction* selected);
 // load, unload, alias, rollback, rm.
-void AddModelChangeCommands(CLI::App* models, CommandFunction* selected);
+void AddModelChangeCommands(const Command& models, CommandFunction* selected);
 // import, register.
-void AddModelImportCommand(CLI::App* models, CommandFunction* selected);
-void AddModelRegisterCommand(CLI::App* models, CommandFunction* selected);
+void AddModelImportCommand(const Command& models, CommandFunction* selected);
+void AddModelRegisterCommand(const Command& models, CommandFunction* selected);
 
 }  // namespace pot
 

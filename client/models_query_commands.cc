@@ -95,35 +95,35 @@ absl::Status Watch(Session* session, const std::string& name) {
 
 }  // namespace
 
-void AddModelQueryCommands(CLI::App* models, CommandFunction* selected) {
+void AddModelQueryCommands(const Command& models, CommandFunction* selected) {
   struct Flags {
     std::string name, other;
     v1::ListAliasHistoryRequest history;
   };
   auto flags = std::make_shared<Flags>();
 
-  CLI::App* const list =
-      models->add_subcommand("list", "Every version, loaded or not");
-  list->add_option("name", flags->name, "Only this model");
-  list->callback([=] {
+  const Command list =
+      models.AddCommand("list", "Every version, loaded or not");
+  list.AddFlag("name", &flags->name, "Only this model");
+  list.OnSelected([=] {
     *selected = [=](Session* session) { return List(session, flags->name); };
   });
 
-  CLI::App* const show =
-      models->add_subcommand("show", "All that is known about one version");
-  show->add_option("model", flags->name,
-                   "NAME, NAME@VERSION, NAME@ALIAS or NAME@sha256:DIGEST "
-                   "[the server's only model]");
-  show->callback([=] {
+  const Command show =
+      models.AddCommand("show", "All that is known about one version");
+  show.AddFlag("model", &flags->name,
+               "NAME, NAME@VERSION, NAME@ALIAS or NAME@sha256:DIGEST "
+               "[the server's only model]");
+  show.OnSelected([=] {
     *selected = [=](Session* session) { return Show(session, flags->name); };
   });
 
-  CLI::App* const history =
-      models->add_subcommand("history", "Who moved which alias when and why");
+  const Command history =
+      models.AddCommand("history", "Who moved which alias when and why");
   AddValueFlag<std::string>(
       history, "name",
       [=](const std::string& v) { flags->history.set_name(v); }, "The model")
-      ->required();
+      .Required();
   AddValueFlag<std::string>(
       history, "alias",
       [=](const std::string& v) { flags->history.set_alias(v); },
@@ -131,26 +131,26 @@ void AddModelQueryCommands(CLI::App* models, CommandFunction* selected) {
   AddValueFlag<int32_t>(
       history, "--limit", [=](int32_t v) { flags->history.set_limit(v); },
       "At most this many changes, newest first [100]");
-  history->callback([=] {
+  history.OnSelected([=] {
     *selected = [=](Session* session) {
       return History(session, flags->history);
     };
   });
 
-  CLI::App* const diff = models->add_subcommand(
+  const Command diff = models.AddCommand(
       "diff", "What differs between the weights of two versions");
-  diff->add_option("left", flags->name, "MODEL@VERSION")->required();
-  diff->add_option("right", flags->other, "MODEL@VERSION")->required();
-  diff->callback([=] {
+  diff.AddFlag("left", &flags->name, "MODEL@VERSION").Required();
+  diff.AddFlag("right", &flags->other, "MODEL@VERSION").Required();
+  diff.OnSelected([=] {
     *selected = [=](Session* session) {
       return Diff(session, flags->name, flags->other);
     };
   });
 
-  CLI::App* const watch = models->add_subcommand(
+  const Command watch = models.AddCommand(
       "watch", "The present state and every change, until Ctrl-C");
-  watch->add_option("name", flags->name, "Only this model");
-  watch->callback([=] {
+  watch.AddFlag("name", &flags->name, "Only this model");
+  watch.OnSelected([=] {
     *selected = [=](Session* session) { return Watch(session, flags->name); };
   });
 }

@@ -24,26 +24,26 @@ absl::Status Register(Session* session, v1::CheckpointHeader header,
 
 }  // namespace
 
-void AddModelRegisterCommand(CLI::App* models, CommandFunction* selected) {
+void AddModelRegisterCommand(const Command& models, CommandFunction* selected) {
   auto header = std::make_shared<v1::CheckpointHeader>();
   auto directory = std::make_shared<std::string>();
-  CLI::App* const command = models->add_subcommand(
+  const Command command = models.AddCommand(
       "register", "Upload a version's directory as a new version");
   AddValueFlag<std::string>(
       command, "name", [=](const std::string& v) { header->set_name(v); },
       "The model that gets the version")
-      ->required();
+      .Required();
   command
-      ->add_option("directory", *directory,
-                   "Here, with the manifest.json that pot-trainer wrote")
-      ->required();
+      .AddFlag("directory", directory.get(),
+               "Here, with the manifest.json that pot-trainer wrote")
+      .Required();
   AddValueFlag<int64_t>(
       command, "--version-number", [=](int64_t v) { header->set_version(v); },
       "Its number [the next one]");
-  command->add_flag_function(
+  command.AddSwitch(
       "--load", [=](int64_t v) { header->set_load(v > 0); },
       "Load the version and wait until it serves");
-  command->callback([=] {
+  command.OnSelected([=] {
     *selected = [=](Session* session) {
       return Register(session, *header, *directory);
     };

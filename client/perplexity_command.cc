@@ -133,30 +133,30 @@ absl::Status Perplexity(Session* session, Flags flags) {
 
 }  // namespace
 
-void AddPerplexityCommand(CLI::App* app, CommandFunction* selected) {
+void AddPerplexityCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "perplexity", "How well models predict texts of any length");
   command
-      ->add_option("file", flags->files,
-                   "UTF-8 texts, each measured on its own; '-' is standard "
-                   "input")
-      ->required();
-  AddListFlag(
-      command, "-m,--model",
-      [flags](const std::vector<std::string>& models) {
-        flags->models = models;
-        return absl::OkStatus();
-      },
-      0,
-      "NAME, NAME@VERSION, NAME@ALIAS or NAME@sha256:DIGEST; repeat it to "
-      "compare [the server's only model]")
-      ->type_name("MODEL");
+      .AddFlag("file", &flags->files,
+               "UTF-8 texts, each measured on its own; '-' is standard "
+               "input")
+      .Required();
   command
-      ->add_option("--reference", flags->reference,
-                   "Model for KL divergence and agreement of top tokens")
-      ->type_name("MODEL");
-  command->add_flag("--table", flags->table,
+      .AddListFlag(
+          "-m,--model",
+          [flags](const std::vector<std::string>& models) {
+            flags->models = models;
+            return absl::OkStatus();
+          },
+          "NAME, NAME@VERSION, NAME@ALIAS or NAME@sha256:DIGEST; repeat it to "
+          "compare [the server's only model]")
+      .TypeName("MODEL");
+  command
+      .AddFlag("--reference", &flags->reference,
+               "Model for KL divergence and agreement of top tokens")
+      .TypeName("MODEL");
+  command.AddSwitch("--table", &flags->table,
                     "A table also for one model, with memory beside fp32");
   v1::PerplexityOptions* const options = &flags->options;
   AddValueFlag<int32_t>(
@@ -169,7 +169,7 @@ void AddPerplexityCommand(CLI::App* app, CommandFunction* selected) {
       command, "--request-id",
       [=](const std::string& v) { options->set_request_id(v); },
       "Name of the call in the answer and the server's log");
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) {
       return Perplexity(session, *flags);
     };

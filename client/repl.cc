@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
@@ -50,11 +51,15 @@ std::string Settings(const v1::GenerateRequest& request) {
 }  // namespace
 
 Repl::Repl(Session* session, const v1::GenerateRequest& request)
-    : session_(session), request_(request) {
+    : session_(session),
+      request_(request),
+      settings_(std::make_unique<CLI::App>()) {
   request_.set_overflow(v1::CONTEXT_OVERFLOW_TRUNCATE_LEFT);
   request_.mutable_output()->Clear();
-  AddSamplingFlags(&settings_, &request_);
+  AddSamplingFlags(Command(settings_.get()), &request_);
 }
+
+Repl::~Repl() = default;
 
 void Repl::Say(absl::string_view text) { session_->console().WriteError(text); }
 
@@ -92,7 +97,7 @@ absl::Status Repl::Set(absl::string_view arguments) {
   const std::string name =
       absl::StrCat("--", std::string(arguments.substr(0, blank)));
   const std::string value(absl::StripAsciiWhitespace(arguments.substr(blank)));
-  CLI::Option* const option = settings_.get_option_no_throw(name);
+  CLI::Option* const option = settings_->get_option_no_throw(name);
   if (option == nullptr || name == "--help") {
     return absl::InvalidArgumentError(
         absl::StrCat("no setting ", Quoted(arguments.substr(0, blank)),

@@ -2,12 +2,13 @@
 #define POT_CLIENT_REPL_H_
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/cli/command.h"
 #include "client/session.h"
 #include "pot/v1/inference.pb.h"
 
@@ -20,6 +21,7 @@ class Repl {
  public:
   // `request` holds the settings and the model; its prompt is not used.
   Repl(Session* session, const v1::GenerateRequest& request);
+  ~Repl();
 
   // Until /quit or the end of the input. Errors of single lines are shown and
   // do not end it.
@@ -38,7 +40,7 @@ class Repl {
   Session* const session_;
   v1::GenerateRequest request_;
   // The sampling flags of `generate`, for /set.
-  CLI::App settings_;
+  std::unique_ptr<CLI::App> settings_;
   std::string transcript_;
   // Of the selected model; bounds the transcript.
   int context_length_ = 1024;

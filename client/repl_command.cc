@@ -22,13 +22,13 @@ absl::Status RunRepl(Session* session, Flags flags) {
 
 }  // namespace
 
-void AddReplCommand(CLI::App* app, CommandFunction* selected) {
+void AddReplCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command =
-      app->add_subcommand("repl", "Write a text together with a model");
+  const Command command =
+      app.AddCommand("repl", "Write a text together with a model");
   AddModelFlag(command, &flags->model);
   AddSamplingFlags(command, &flags->request);
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return RunRepl(session, *flags); };
   });
 }

@@ -149,15 +149,15 @@ absl::Status Replay(Session* session, const std::string& path) {
 
 }  // namespace
 
-void AddReplayCommand(CLI::App* app, CommandFunction* selected) {
+void AddReplayCommand(const Command& app, CommandFunction* selected) {
   auto path = std::make_shared<std::string>();
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "replay",
       "Prove a receipt of 'generate --receipt': run its request again and "
       "compare tokens and logits bit by bit");
-  command->add_option("file", *path, "The receipt; '-' reads standard input")
-      ->required();
-  command->callback([path, selected] {
+  command.AddFlag("file", path.get(), "The receipt; '-' reads standard input")
+      .Required();
+  command.OnSelected([path, selected] {
     *selected = [path](Session* session) { return Replay(session, *path); };
   });
 }

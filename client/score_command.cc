@@ -83,18 +83,18 @@ absl::Status Score(Session* session, Flags flags) {
 
 }  // namespace
 
-void AddScoreCommand(CLI::App* app, CommandFunction* selected) {
+void AddScoreCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
   v1::ScoreRequest* const request = &flags->request;
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "score", "How likely texts are after a prompt, or a prompt itself");
-  command->add_option("-p,--prompt", flags->prompt,
-                      "Text; '-' or nothing reads standard input");
+  command.AddFlag("-p,--prompt", &flags->prompt,
+                  "Text; '-' or nothing reads standard input");
   AddTokenIdsFlag(command, "--prompt-token-ids",
                   request->mutable_token_ids()->mutable_ids(),
                   "The prompt as token ids instead of text");
-  AddListFlag(
-      command, "-c,--continuation",
+  command.AddListFlag(
+      "-c,--continuation",
       [request](const std::vector<std::string>& texts) {
         request->clear_continuations();
         for (const std::string& text : texts) {
@@ -102,9 +102,9 @@ void AddScoreCommand(CLI::App* app, CommandFunction* selected) {
         }
         return absl::OkStatus();
       },
-      0, "A text to score after the prompt; repeatable [score the prompt]");
+      "A text to score after the prompt; repeatable [score the prompt]");
   AddModelFlag(command, &flags->model);
-  command->add_flag("--tokens", flags->tokens, "Show every token");
+  command.AddSwitch("--tokens", &flags->tokens, "Show every token");
   AddValueFlag<int32_t>(
       command, "--alternatives",
       [=](int32_t v) { request->set_alternatives(v); },
@@ -116,7 +116,7 @@ void AddScoreCommand(CLI::App* app, CommandFunction* selected) {
       command, "--request-id",
       [=](const std::string& v) { request->set_request_id(v); },
       "Name of the call in the answer and the server's log");
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return Score(session, *flags); };
   });
 }

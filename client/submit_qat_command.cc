@@ -267,29 +267,30 @@ absl::Status Submit(Session* session, const Flags& flags) {
   return WatchJob(session, response.job().job_id(), /*after_sequence=*/0);
 }
 
-void AddDataFlags(CLI::App* command, const std::shared_ptr<Flags>& flags) {
-  command->option_defaults()->group("Data");
-  AddListFlag(
-      command, "--train",
-      [flags](const std::vector<std::string>& values) {
-        flags->train = values;
-        return absl::OkStatus();
-      },
-      0,
-      "UTF-8 texts, trained on as one; '-' is standard input, sha256:DIGEST "
-      "one that the server has, 'self' what the base writes itself")
-      ->allow_extra_args(true)
-      ->type_name("FILE");
-  CLI::Option* const validation = AddValueFlag<std::string>(
+void AddDataFlags(const Command& command, const std::shared_ptr<Flags>& flags) {
+  command.SetFlagGroup("Data");
+  command
+      .AddListFlag(
+          "--train",
+          [flags](const std::vector<std::string>& values) {
+            flags->train = values;
+            return absl::OkStatus();
+          },
+          "UTF-8 texts, trained on as one; '-' is standard input, "
+          "sha256:DIGEST "
+          "one that the server has, 'self' what the base writes itself")
+      .TakesMany()
+      .TypeName("FILE");
+  const Flag validation = AddValueFlag<std::string>(
       command, "--val",
       [flags](const std::string& v) { flags->validation = v; },
       "Text to evaluate on [the last part of the training text]");
-  validation->type_name("FILE");
+  validation.TypeName("FILE");
   AddValueFlag<double>(
       command, "--holdout-ratio",
       [flags](double v) { flags->holdout_ratio = v; },
       "Share of the training text for that [0.1]")
-      ->excludes(validation);
+      .Excludes(validation);
   AddValueFlag<int64_t>(
       command, "--self-tokens",
       [flags](int64_t v) { flags->self.set_tokens(v); },
@@ -302,26 +303,26 @@ void AddDataFlags(CLI::App* command, const std::shared_ptr<Flags>& flags) {
       command, "--self-greedy-prefix",
       [flags](int32_t v) { flags->self.set_greedy_prefix_tokens(v); },
       "Tokens of each sequence drawn greedily after a random one [4]");
-  command->option_defaults()->group("Options");
+  command.SetFlagGroup("Options");
 }
 
 }  // namespace
 
-void AddSubmitQatCommand(CLI::App* app, CommandFunction* selected) {
+void AddSubmitQatCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "submit-qat", "Train a quantized version of a model and publish it");
   AddValueFlag<std::string>(
       command, "--base", [flags](const std::string& v) { flags->base = v; },
       "What to train: NAME, NAME@VERSION, NAME@ALIAS or NAME@sha256:DIGEST")
-      ->type_name("MODEL");
+      .TypeName("MODEL");
   AddValueFlag<std::string>(
       command, "--config", [flags](const std::string& v) { flags->config = v; },
       "The job as JSON of the API's QatJobSpec; flags win over it")
-      ->type_name("FILE");
-  command->add_flag("--watch", flags->watch,
+      .TypeName("FILE");
+  command.AddSwitch("--watch", &flags->watch,
                     "Show the job until it ends; Ctrl-C leaves it alone");
-  command->add_flag("--dry-run", flags->dry_run,
+  command.AddSwitch("--dry-run", &flags->dry_run,
                     "Check and estimate, but queue nothing");
   AddValueFlag<std::string>(
       command, "--idempotency-key",
@@ -329,7 +330,7 @@ void AddSubmitQatCommand(CLI::App* app, CommandFunction* selected) {
       "Name of this submission: repeated, it finds the job [random]");
   AddDataFlags(command, flags);
   AddJobSpecFlags(command, &flags->edits);
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return Submit(session, *flags); };
   });
 }

@@ -31,8 +31,9 @@ struct DetokenizeFlags {
 std::string FormatPieces(const v1::TokenizeResponse& response) {
   Table table({{"token", Table::Align::kRight}, {"piece"}});
   for (int i = 0; i < response.token_ids_size(); ++i) {
-    table.AddRow({absl::StrCat(response.token_ids(i)),
-                  i < response.pieces_size() ? Quoted(response.pieces(i)) : ""});
+    table.AddRow(
+        {absl::StrCat(response.token_ids(i)),
+         i < response.pieces_size() ? Quoted(response.pieces(i)) : ""});
   }
   return table.ToString();
 }
@@ -89,29 +90,28 @@ absl::Status Detokenize(Session* session, const DetokenizeFlags& flags) {
 
 }  // namespace
 
-void AddTokenizeCommand(CLI::App* app, CommandFunction* selected) {
+void AddTokenizeCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<TokenizeFlags>();
-  CLI::App* const command =
-      app->add_subcommand("tokenize", "Text to token ids");
-  command->add_option("text", flags->text,
-                      "Text; '-' or nothing reads standard input");
+  const Command command = app.AddCommand("tokenize", "Text to token ids");
+  command.AddFlag("text", &flags->text,
+                  "Text; '-' or nothing reads standard input");
   AddModelFlag(command, &flags->model);
-  command->add_flag("--pieces", flags->pieces, "Show each token's bytes");
-  command->callback([flags, selected] {
+  command.AddSwitch("--pieces", &flags->pieces, "Show each token's bytes");
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) { return Tokenize(session, *flags); };
   });
 }
 
-void AddDetokenizeCommand(CLI::App* app, CommandFunction* selected) {
+void AddDetokenizeCommand(const Command& app, CommandFunction* selected) {
   auto flags = std::make_shared<DetokenizeFlags>();
-  CLI::App* const command =
-      app->add_subcommand("detokenize", "Token ids to text, exactly its bytes");
+  const Command command =
+      app.AddCommand("detokenize", "Token ids to text, exactly its bytes");
   command
-      ->add_option("ids", flags->ids,
-                   "Token ids; '-' or nothing reads standard input")
-      ->delimiter(',');
+      .AddFlag("ids", &flags->ids,
+               "Token ids; '-' or nothing reads standard input")
+      .Delimiter(',');
   AddModelFlag(command, &flags->model);
-  command->callback([flags, selected] {
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) {
       return Detokenize(session, *flags);
     };

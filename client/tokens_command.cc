@@ -99,28 +99,28 @@ absl::Status MakeToken(Session* session, const NewTokenFlags& flags) {
 
 }  // namespace
 
-void AddTokensCommand(CLI::App* app, CommandFunction* selected) {
-  CLI::App* const tokens =
-      app->add_subcommand("tokens", "Make tokens for callers of a server");
-  tokens->require_subcommand(1);
-  CLI::App* const command = tokens->add_subcommand(
+void AddTokensCommand(const Command& app, CommandFunction* selected) {
+  const Command tokens =
+      app.AddCommand("tokens", "Make tokens for callers of a server");
+  tokens.RequireCommand();
+  const Command command = tokens.AddCommand(
       "new",
       "Print a new token and the line for the server's --token-file that lets "
       "it in; needs no server");
   auto flags = std::make_shared<NewTokenFlags>();
   command
-      ->add_option("--name", flags->name,
-                   "Who will use it; shown in logs and histories")
-      ->required();
+      .AddFlag("--name", &flags->name,
+               "Who will use it; shown in logs and histories")
+      .Required();
   command
-      ->add_option("--scopes", flags->scopes,
-                   "What for: some of infer,admin,train,worker")
-      ->required();
+      .AddFlag("--scopes", &flags->scopes,
+               "What for: some of infer,admin,train,worker")
+      .Required();
   command
-      ->add_option("--append", flags->append,
-                   "Append the line to this key file and print the token alone")
-      ->type_name("FILE");
-  command->callback([flags, selected] {
+      .AddFlag("--append", &flags->append,
+               "Append the line to this key file and print the token alone")
+      .TypeName("FILE");
+  command.OnSelected([flags, selected] {
     *selected = [flags](Session* session) {
       return MakeToken(session, *flags);
     };

@@ -46,51 +46,50 @@ int64_t CalibrationContext(const Gpt2Config& config) {
 
 }  // namespace
 
-void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags) {
-  command->add_option(
-      "--calibration", flags->texts,
+void AddCalibrationFlags(const Command& command, CalibrationFlags* flags) {
+  command.AddFlag(
+      "--calibration", &flags->texts,
       "For --method gptq, potptq and potptq-step2, for "
       "--equalize and --bits-budget: texts, UTF-8, or self for text that the "
       "model writes");
-  command->add_option("--calibration-tokens", flags->tokens, "How much of it")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of --calibration self")
-      ->capture_default_str();
-  command->add_flag("--equalize", flags->equalize,
+  command.AddFlag("--calibration-tokens", &flags->tokens, "How much of it")
+      .InRange(int64_t{1}, int64_t{1} << 32)
+      .ShowDefault();
+  command.AddFlag("--seed", &flags->seed, "Of --calibration self")
+      .ShowDefault();
+  command.AddSwitch("--equalize", &flags->equalize,
                     "First move powers of two from the inputs of products to "
                     "their weights, by --calibration or by LayerNorms alone");
-  command->add_option(
-      "--spill", flags->spill_directory,
-      "Directory for a file of the float weights, 4 bytes each, "
-      "of which a layer at a time is in memory: for models "
-      "larger than that");
+  command.AddFlag("--spill", &flags->spill_directory,
+                  "Directory for a file of the float weights, 4 bytes each, "
+                  "of which a layer at a time is in memory: for models "
+                  "larger than that");
   command
-      ->add_option("--damping", flags->gptq.damping,
-                   "Added to the Hessian's diagonal, over its mean; up to 1")
-      ->capture_default_str();
-  command->add_flag("--act-order", flags->gptq.activation_order,
+      .AddFlag("--damping", &flags->gptq.damping,
+               "Added to the Hessian's diagonal, over its mean; up to 1")
+      .ShowDefault();
+  command.AddSwitch("--act-order", &flags->gptq.activation_order,
                     "Round columns in the order of falling Hessian diagonal");
-  command->add_flag("--keep-biases", flags->keep_biases,
+  command.AddSwitch("--keep-biases", &flags->keep_biases,
                     "Correct no biases for the mean error of their product");
   command
-      ->add_option("--refinements", flags->gptq.refinement_passes,
-                   "Passes over scales and codes after GPTQ's own")
-      ->check(CLI::Range(0, 100))
-      ->capture_default_str();
+      .AddFlag("--refinements", &flags->gptq.refinement_passes,
+               "Passes over scales and codes after GPTQ's own")
+      .InRange(0, 100)
+      .ShowDefault();
   command
-      ->add_option("--epochs", flags->potptq.epochs,
-                   "Over the calibration text, with --method potptq; 0: 10, or "
-                   "40 for 2 bits")
-      ->capture_default_str();
+      .AddFlag("--epochs", &flags->potptq.epochs,
+               "Over the calibration text, with --method potptq; 0: 10, or "
+               "40 for 2 bits")
+      .ShowDefault();
   command
-      ->add_option("--lr", flags->potptq.learning_rate,
-                   "Learning rate of its scales")
-      ->capture_default_str();
+      .AddFlag("--lr", &flags->potptq.learning_rate,
+               "Learning rate of its scales")
+      .ShowDefault();
   command
-      ->add_option("--lambda", flags->potptq.lambda,
-                   "Weight decay of what its scales are changed by")
-      ->capture_default_str();
+      .AddFlag("--lambda", &flags->potptq.lambda,
+               "Weight decay of what its scales are changed by")
+      .ShowDefault();
 }
 
 absl::StatusOr<TokenCorpus> ReadCalibrationText(const std::string& from,

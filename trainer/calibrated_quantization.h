@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "client/cli/command.h"
 #include "engine/base/thread_pool.h"
 #include "engine/gpt2/quantize_model.h"
 #include "trainer/data/token_corpus.h"
@@ -34,7 +34,7 @@ struct CalibrationFlags {
   std::string spill_directory;
 };
 
-void AddCalibrationFlags(CLI::App* command, CalibrationFlags* flags);
+void AddCalibrationFlags(const Command& command, CalibrationFlags* flags);
 
 // Sequences of tokens for the model in `from`, at most
 // `flags.tokens` in all, from all over the texts; or the model's own writing.

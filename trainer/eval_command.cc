@@ -217,29 +217,28 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddEvalCommand(CLI::App* app, absl::Status* result) {
+void AddEvalCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "eval", "Perplexity of models on a text, by the serving engine");
   command
-      ->add_option("model", flags->model,
-                   "Model directory, REPO/NAME or hf:OWNER/NAME")
-      ->required();
-  command->add_option("text", flags->text, "UTF-8 text file")->required();
-  command->add_option("--compare", flags->compared,
-                      "Another model, for a row of its own; repeatable");
-  command->add_option("--reference", flags->reference,
-                      "Model for mean KL(reference || model) and top-1 "
-                      "agreement");
+      .AddFlag("model", &flags->model,
+               "Model directory, REPO/NAME or hf:OWNER/NAME")
+      .Required();
+  command.AddFlag("text", &flags->text, "UTF-8 text file").Required();
+  command.AddFlag("--compare", &flags->compared,
+                  "Another model, for a row of its own; repeatable");
+  command.AddFlag("--reference", &flags->reference,
+                  "Model for mean KL(reference || model) and top-1 "
+                  "agreement");
   command
-      ->add_option("--activations", flags->activations,
-                   "affine, symmetric or float; several, with commas, to "
-                   "compare")
-      ->capture_default_str();
+      .AddFlag("--activations", &flags->activations,
+               "affine, symmetric or float; several, with commas, to "
+               "compare")
+      .ShowDefault();
   AddEvaluationFlags(command, &flags->evaluation);
-  command->add_option("--output", flags->output, "text or json")
-      ->capture_default_str();
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.AddFlag("--output", &flags->output, "text or json").ShowDefault();
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

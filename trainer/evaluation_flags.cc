@@ -17,25 +17,24 @@ absl::StatusOr<const KernelTable*> EvaluationFlags::Kernels() const {
                         : FindKernelTable(kernel);
 }
 
-void AddEvaluationFlags(CLI::App* command, EvaluationFlags* flags) {
+void AddEvaluationFlags(const Command& command, EvaluationFlags* flags) {
   flags->threads =
       std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   command
-      ->add_option("--slice", flags->slice,
-                   "BEGIN:END, the part of the text as fractions")
-      ->capture_default_str();
+      .AddFlag("--slice", &flags->slice,
+               "BEGIN:END, the part of the text as fractions")
+      .ShowDefault();
   command
-      ->add_option("--window", flags->window,
-                   "Input tokens per window [context length]")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--stride", flags->stride, "Tokens between windows [window]")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--kernel", flags->kernel,
-                      "Kernel table [$POT_KERNEL, else the fastest]");
-  command->add_option("--threads", flags->threads, "Threads")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
+      .AddFlag("--window", &flags->window,
+               "Input tokens per window [context length]")
+      .Positive();
+  command.AddFlag("--stride", &flags->stride, "Tokens between windows [window]")
+      .Positive();
+  command.AddFlag("--kernel", &flags->kernel,
+                  "Kernel table [$POT_KERNEL, else the fastest]");
+  command.AddFlag("--threads", &flags->threads, "Threads")
+      .InRange(1, 256)
+      .ShowDefault();
 }
 
 }  // namespace pot

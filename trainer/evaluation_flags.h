@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "client/cli/command.h"
 #include "engine/gpt2/evaluation.h"
 #include "engine/kernels/kernel_table.h"
 
@@ -24,7 +24,7 @@ struct EvaluationFlags {
   absl::StatusOr<const KernelTable*> Kernels() const;
 };
 
-void AddEvaluationFlags(CLI::App* command, EvaluationFlags* flags);
+void AddEvaluationFlags(const Command& command, EvaluationFlags* flags);
 
 }  // namespace pot
 

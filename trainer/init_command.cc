@@ -54,20 +54,20 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddInitCommand(CLI::App* app, absl::Status* result) {
+void AddInitCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "init", "Write a GPT-2 with random weights as a Hugging Face directory");
   command
-      ->add_option("--size", flags->size,
-                   "gpt2, gpt2-medium, gpt2-large, gpt2-xl or nano")
-      ->capture_default_str();
+      .AddFlag("--size", &flags->size,
+               "gpt2, gpt2-medium, gpt2-large, gpt2-xl or nano")
+      .ShowDefault();
   // CLI11 takes "-1" for a uint64 and wraps it.
-  command->add_option("--seed", flags->seed, "Seed of the weights")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--out", flags->out, "Directory to create")->required();
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.AddFlag("--seed", &flags->seed, "Seed of the weights")
+      .AtLeastZero()
+      .ShowDefault();
+  command.AddFlag("--out", &flags->out, "Directory to create").Required();
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

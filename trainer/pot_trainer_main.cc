@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/cli/command.h"
 #include "engine/loaded_model.h"
 #include "trainer/commands.h"
 
@@ -63,17 +64,18 @@ void SpinBriefly(char** argv) {
 int Main(int argc, char** argv) {
   CLI::App app("Quantizes and evaluates power-of-two GPT-2 models.",
                "pot-trainer");
-  app.require_subcommand(1);
   app.set_version_flag("--version", pot::kEngineVersion);
+  const pot::Command program(&app);
+  program.RequireCommand();
   absl::Status result;
-  pot::AddQuantizeCommand(&app, &result);
-  pot::AddEvalCommand(&app, &result);
-  pot::AddReportCommand(&app, &result);
-  pot::AddInitCommand(&app, &result);
-  pot::AddPretrainCommand(&app, &result);
-  pot::AddQatCommand(&app, &result);
-  pot::AddTokenizerCommand(&app, &result);
-  pot::AddWorkerCommand(&app, &result);
+  pot::AddQuantizeCommand(program, &result);
+  pot::AddEvalCommand(program, &result);
+  pot::AddReportCommand(program, &result);
+  pot::AddInitCommand(program, &result);
+  pot::AddPretrainCommand(program, &result);
+  pot::AddQatCommand(program, &result);
+  pot::AddTokenizerCommand(program, &result);
+  pot::AddWorkerCommand(program, &result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -133,34 +133,31 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddPretrainCommand(CLI::App* app, absl::Status* result) {
+void AddPretrainCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "pretrain",
       "Train a GPT-2 from scratch, or go on training one, in floats; writes a "
       "Hugging Face directory");
-  CLI::Option* const tokenizer = command->add_option(
-      "--tokenizer", flags->tokenizer,
+  const Flag tokenizer = command.AddFlag(
+      "--tokenizer", &flags->tokenizer,
       "Directory with vocab.json and merges.txt; see `tokenizer`");
-  CLI::Option* const from =
+  const Flag from =
       command
-          ->add_option("--from", flags->from,
-                       "Go on with the weights, shape and tokenizer of this "
-                       "Hugging Face directory")
-          ->excludes(tokenizer);
-  command->add_option("--out", flags->out, "Directory to create")->required();
-  from->excludes(
-      command->add_option("--layers", flags->layers, "n_layer")
-          ->capture_default_str(),
-      command->add_option("--heads", flags->heads, "n_head")
-          ->capture_default_str(),
-      command->add_option("--width", flags->width, "n_embd")
-          ->capture_default_str(),
-      command->add_option("--inner", flags->inner, "n_inner [4 * --width]"),
-      command->add_option("--positions", flags->positions, "n_positions")
-          ->capture_default_str());
+          .AddFlag("--from", &flags->from,
+                   "Go on with the weights, shape and tokenizer of this "
+                   "Hugging Face directory")
+          .Excludes(tokenizer);
+  command.AddFlag("--out", &flags->out, "Directory to create").Required();
+  from.Excludes(
+      {command.AddFlag("--layers", &flags->layers, "n_layer").ShowDefault(),
+       command.AddFlag("--heads", &flags->heads, "n_head").ShowDefault(),
+       command.AddFlag("--width", &flags->width, "n_embd").ShowDefault(),
+       command.AddFlag("--inner", &flags->inner, "n_inner [4 * --width]"),
+       command.AddFlag("--positions", &flags->positions, "n_positions")
+           .ShowDefault()});
   AddTrainingFlags(command, &flags->training);
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

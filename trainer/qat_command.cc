@@ -234,62 +234,59 @@ absl::Status Run(Flags flags) {
 
 }  // namespace
 
-void AddQatCommand(CLI::App* app, absl::Status* result) {
+void AddQatCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
   flags->training.rate = 2e-4;
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "qat",
       "Quantization-aware training of a Hugging Face GPT-2; publishes the best "
       "checkpoint as a new version");
   command
-      ->add_option("--from", flags->from,
-                   "Hugging Face model: a directory with config.json, "
-                   "safetensors and tokenizer, or hf:OWNER/NAME[@REVISION]")
-      ->required();
-  command
-      ->add_option("--out", flags->out, "REPO/NAME: model repository and model")
-      ->required();
+      .AddFlag("--from", &flags->from,
+               "Hugging Face model: a directory with config.json, "
+               "safetensors and tokenizer, or hf:OWNER/NAME[@REVISION]")
+      .Required();
+  command.AddFlag("--out", &flags->out, "REPO/NAME: model repository and model")
+      .Required();
   AddQuantizeFlags(command, &flags->quantize);
   command
-      ->add_option("--activations", flags->activations,
-                   "8 bits: affine, symmetric or observed; or float")
-      ->capture_default_str();
+      .AddFlag("--activations", &flags->activations,
+               "8 bits: affine, symmetric or observed; or float")
+      .ShowDefault();
   command
-      ->add_option(
-          "--ste", flags->straight_through,
-          "Gradient of rounding: clipped, or identity as in the papers")
-      ->capture_default_str();
-  command->add_flag("--learned-scales", flags->learned_scales,
+      .AddFlag("--ste", &flags->straight_through,
+               "Gradient of rounding: clipped, or identity as in the papers")
+      .ShowDefault();
+  command.AddSwitch("--learned-scales", &flags->learned_scales,
                     "Train the scales, too (LSQ)");
   command
-      ->add_option("--scale-lr-ratio", flags->scale_rate_ratio,
-                   "Learning rate of the scales over --lr")
-      ->capture_default_str();
+      .AddFlag("--scale-lr-ratio", &flags->scale_rate_ratio,
+               "Learning rate of the scales over --lr")
+      .ShowDefault();
   command
-      ->add_option("--freeze", flags->freeze_ratio,
-                   "Hold the codes for this share of the steps, the last ones")
-      ->capture_default_str();
+      .AddFlag("--freeze", &flags->freeze_ratio,
+               "Hold the codes for this share of the steps, the last ones")
+      .ShowDefault();
   command
-      ->add_option("--ce", flags->cross_entropy_weight,
-                   "Weight of the cross-entropy with the text")
-      ->capture_default_str();
+      .AddFlag("--ce", &flags->cross_entropy_weight,
+               "Weight of the cross-entropy with the text")
+      .ShowDefault();
   command
-      ->add_option("--distill", flags->distillation_weight,
-                   "Weight of KL(base || quantized)")
-      ->capture_default_str();
+      .AddFlag("--distill", &flags->distillation_weight,
+               "Weight of KL(base || quantized)")
+      .ShowDefault();
+  command.AddFlag("--temperature", &flags->temperature, "Of the distillation")
+      .ShowDefault();
   command
-      ->add_option("--temperature", flags->temperature, "Of the distillation")
-      ->capture_default_str();
+      .AddFlag("--self-tokens", &flags->self_tokens,
+               "With --train self: tokens to sample from the base")
+      .ShowDefault();
   command
-      ->add_option("--self-tokens", flags->self_tokens,
-                   "With --train self: tokens to sample from the base")
-      ->capture_default_str();
-  command
-      ->add_option("--self-temperature", flags->self_temperature,
-                   "Temperature of that sampling")
-      ->capture_default_str();
+      .AddFlag("--self-temperature", &flags->self_temperature,
+               "Temperature of that sampling")
+      .ShowDefault();
   AddTrainingFlags(command, &flags->training);
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

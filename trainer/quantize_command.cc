@@ -95,25 +95,24 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddQuantizeCommand(CLI::App* app, absl::Status* result) {
+void AddQuantizeCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
   flags->job.threads =
       std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "quantize",
       "Quantize a Hugging Face GPT-2 without training (PTQ) and publish it as "
       "a new version");
   command
-      ->add_option("--from", flags->job.from,
-                   "Hugging Face model: a directory with config.json, "
-                   "safetensors and tokenizer, or hf:OWNER/NAME[@REVISION]")
-      ->required();
-  command
-      ->add_option("--out", flags->out, "REPO/NAME: model repository and model")
-      ->required();
+      .AddFlag("--from", &flags->job.from,
+               "Hugging Face model: a directory with config.json, "
+               "safetensors and tokenizer, or hf:OWNER/NAME[@REVISION]")
+      .Required();
+  command.AddFlag("--out", &flags->out, "REPO/NAME: model repository and model")
+      .Required();
   AddQuantizeFlags(command, &flags->job.quantize);
-  command->get_option("--method")
-      ->description(
+  command.FindFlag("--method")
+      .Description(
           "nearest (or rtn): searched scale; paper: the papers' arithmetic; "
           "gptq: makes up for each rounding in the weights after it; potptq: "
           "scales searched, then, with --calibration, trained; for the paper's "
@@ -122,13 +121,13 @@ void AddQuantizeCommand(CLI::App* app, absl::Status* result) {
   AddMixedPrecisionFlags(command, &flags->job.quantize);
   AddCalibrationFlags(command, &flags->job.calibration);
   command
-      ->add_option("--version", flags->version,
-                   "Version number to publish; 0: the next free one")
-      ->capture_default_str();
-  command->add_option("--threads", flags->job.threads, "Threads")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  command->callback([flags, result] { *result = Run(*flags); });
+      .AddFlag("--version", &flags->version,
+               "Version number to publish; 0: the next free one")
+      .ShowDefault();
+  command.AddFlag("--threads", &flags->job.threads, "Threads")
+      .InRange(1, 256)
+      .ShowDefault();
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

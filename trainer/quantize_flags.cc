@@ -58,58 +58,58 @@ absl::StatusOr<QuantizeModelOptions> ParseQuantizeFlags(
   return options;
 }
 
-void AddQuantizeFlags(CLI::App* command, QuantizeFlags* flags) {
+void AddQuantizeFlags(const Command& command, QuantizeFlags* flags) {
   std::string formats = kFloatFormat;
   for (const PotFormat& format : AllPotFormats()) {
     absl::StrAppend(&formats, ", ", format.name);
   }
-  command->add_option("--format", flags->format, "One of " + formats)
-      ->capture_default_str();
+  command.AddFlag("--format", &flags->format, "One of " + formats)
+      .ShowDefault();
   command
-      ->add_option("--granularity", flags->granularity,
-                   "Weights that share a scale: tensor, row, g32, g64 or g128; "
-                   "g32p2, g64p2 or g128p2: a power of two times the row's")
-      ->capture_default_str();
+      .AddFlag("--granularity", &flags->granularity,
+               "Weights that share a scale: tensor, row, g32, g64 or g128; "
+               "g32p2, g64p2 or g128p2: a power of two times the row's")
+      .ShowDefault();
   command
-      ->add_option("--method", flags->method,
-                   "nearest: searched scale; paper: the papers' arithmetic")
-      ->capture_default_str();
-  command->add_option("--embedding-format", flags->embedding_format,
-                      "Format of token embedding and head [--format]");
-  command->add_option("--embedding-granularity", flags->embedding_granularity,
-                      "Granularity of the same [--granularity]");
+      .AddFlag("--method", &flags->method,
+               "nearest: searched scale; paper: the papers' arithmetic")
+      .ShowDefault();
+  command.AddFlag("--embedding-format", &flags->embedding_format,
+                  "Format of token embedding and head [--format]");
+  command.AddFlag("--embedding-granularity", &flags->embedding_granularity,
+                  "Granularity of the same [--granularity]");
   command
-      ->add_option("--paper-eps", flags->paper_eps,
-                   "Floor of the scale with --method paper; the papers have "
-                   "0.03125")
-      ->capture_default_str();
-  command->add_flag("--float-positions", flags->float_positions,
+      .AddFlag("--paper-eps", &flags->paper_eps,
+               "Floor of the scale with --method paper; the papers have "
+               "0.03125")
+      .ShowDefault();
+  command.AddSwitch("--float-positions", &flags->float_positions,
                     "Keep position embeddings in fp32 instead of fp16");
 }
 
-void AddOutliersFlag(CLI::App* command, QuantizeFlags* flags) {
+void AddOutliersFlag(const Command& command, QuantizeFlags* flags) {
   command
-      ->add_option("--outliers", flags->outliers,
-                   "Share of each matrix's weights, the largest, that are kept "
-                   "beside the grid in 48 bits each: 0.1%; at most 5%")
-      ->capture_default_str();
+      .AddFlag("--outliers", &flags->outliers,
+               "Share of each matrix's weights, the largest, that are kept "
+               "beside the grid in 48 bits each: 0.1%; at most 5%")
+      .ShowDefault();
 }
 
-void AddMixedPrecisionFlags(CLI::App* command, QuantizeFlags* flags) {
-  CLI::Option* const budget = command->add_option(
-      "--bits-budget", flags->bits_budget,
+void AddMixedPrecisionFlags(const Command& command, QuantizeFlags* flags) {
+  const Flag budget = command.AddFlag(
+      "--bits-budget", &flags->bits_budget,
       "Bits per quantized weight on average, scales included: every matrix "
       "gets the format of --mixed-formats that its sensitivity on the "
       "--calibration text asks for");
-  budget->check(CLI::Range(kMinBitsBudget, kMaxBitsBudget));
-  budget->excludes(command->get_option("--format"));
-  budget->excludes(command->get_option("--embedding-format"));
+  budget.InFloatRange(kMinBitsBudget, kMaxBitsBudget);
+  budget.Excludes(command.FindFlag("--format"));
+  budget.Excludes(command.FindFlag("--embedding-format"));
   command
-      ->add_option("--mixed-formats", flags->mixed_formats,
-                   "Formats to choose from, with commas")
-      ->delimiter(',')
-      ->needs(budget)
-      ->capture_default_str();
+      .AddFlag("--mixed-formats", &flags->mixed_formats,
+               "Formats to choose from, with commas")
+      .Delimiter(',')
+      .Needs(budget)
+      .ShowDefault();
 }
 
 absl::StatusOr<std::vector<const PotFormat*>> ParseMixedFormats(

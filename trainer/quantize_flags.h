@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "client/cli/command.h"
 #include "engine/gpt2/quantize_model.h"
 
 namespace pot {
@@ -32,12 +32,12 @@ struct QuantizeFlags {
   std::vector<std::string> mixed_formats = {"pot2", "pot3", "twohot4"};
 };
 
-void AddQuantizeFlags(CLI::App* command, QuantizeFlags* flags);
+void AddQuantizeFlags(const Command& command, QuantizeFlags* flags);
 // --outliers, which training knows nothing of.
-void AddOutliersFlag(CLI::App* command, QuantizeFlags* flags);
+void AddOutliersFlag(const Command& command, QuantizeFlags* flags);
 
 // --bits-budget and --mixed-formats; after AddQuantizeFlags.
-void AddMixedPrecisionFlags(CLI::App* command, QuantizeFlags* flags);
+void AddMixedPrecisionFlags(const Command& command, QuantizeFlags* flags);
 // The formats to mix. INVALID_ARGUMENT for less than two, or an unknown one.
 absl::StatusOr<std::vector<const PotFormat*>> ParseMixedFormats(
     const QuantizeFlags& flags);

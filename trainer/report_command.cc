@@ -313,75 +313,74 @@ absl::Status Run(Flags flags) {
   return ReportFailures(run);
 }
 
-void AddSelectionFlags(CLI::App* command, ReportSelection* selection) {
+void AddSelectionFlags(const Command& command, ReportSelection* selection) {
   command
-      ->add_option("--formats", selection->formats,
-                   "Formats, with commas, or all; mixed3.5: each matrix's own, "
-                   "within 3.5 bits per weight, as --bits-budget of quantize")
-      ->delimiter(',')
-      ->capture_default_str();
+      .AddFlag("--formats", &selection->formats,
+               "Formats, with commas, or all; mixed3.5: each matrix's own, "
+               "within 3.5 bits per weight, as --bits-budget of quantize")
+      .Delimiter(',')
+      .ShowDefault();
   command
-      ->add_option("--granularities", selection->granularities,
-                   "Weights that share a scale, as --granularity of quantize, "
-                   "with commas, or all")
-      ->delimiter(',')
-      ->capture_default_str();
+      .AddFlag("--granularities", &selection->granularities,
+               "Weights that share a scale, as --granularity of quantize, "
+               "with commas, or all")
+      .Delimiter(',')
+      .ShowDefault();
   command
-      ->add_option("--methods", selection->methods,
-                   "As --method of quantize, with +outliers (0.1%) and "
-                   "+equalize where wanted, with commas, or all")
-      ->delimiter(',')
-      ->capture_default_str();
+      .AddFlag("--methods", &selection->methods,
+               "As --method of quantize, with +outliers (0.1%) and "
+               "+equalize where wanted, with commas, or all")
+      .Delimiter(',')
+      .ShowDefault();
 }
 
 }  // namespace
 
-void AddReportCommand(CLI::App* app, absl::Status* result) {
+void AddReportCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
   flags->calibration.texts = {kSelf};
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "report",
       "Quantize a model in many ways without training; what each costs and "
       "loses, as a table, CSV, JSON and a plot");
   command
-      ->add_option("model", flags->model,
-                   "Hugging Face model directory, or hf:OWNER/NAME[@REVISION], "
-                   "floats")
-      ->required();
-  command->add_option("text", flags->text, "UTF-8 text to evaluate on")
-      ->required();
+      .AddFlag("model", &flags->model,
+               "Hugging Face model directory, or hf:OWNER/NAME[@REVISION], "
+               "floats")
+      .Required();
+  command.AddFlag("text", &flags->text, "UTF-8 text to evaluate on").Required();
   command
-      ->add_option("--out", flags->out,
-                   "Directory of the report; rows that are there are not "
-                   "measured again")
-      ->capture_default_str();
+      .AddFlag("--out", &flags->out,
+               "Directory of the report; rows that are there are not "
+               "measured again")
+      .ShowDefault();
   AddSelectionFlags(command, &flags->selection);
   AddCalibrationFlags(command, &flags->calibration);
-  command->get_option("--calibration")
-      ->description(
+  command.FindFlag("--calibration")
+      .Description(
           "For methods and mixed formats that need it: texts, UTF-8, none of "
           "them the text to evaluate on, or self for text that the model "
           "writes [self]");
   AddEvaluationFlags(command, &flags->evaluation);
   command
-      ->add_option("--tokens", flags->tokens,
-                   "Evaluate on the first N tokens of it; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      .AddFlag("--tokens", &flags->tokens,
+               "Evaluate on the first N tokens of it; 0: all")
+      .AtLeastZero()
+      .ShowDefault();
   command
-      ->add_option("--activations", flags->activations,
-                   "affine, symmetric or float")
-      ->capture_default_str();
+      .AddFlag("--activations", &flags->activations,
+               "affine, symmetric or float")
+      .ShowDefault();
   command
-      ->add_option("--jobs", flags->jobs,
-                   "Rows at a time, each on a share of the threads")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  command->add_flag("--keep-models", flags->keep_models,
+      .AddFlag("--jobs", &flags->jobs,
+               "Rows at a time, each on a share of the threads")
+      .InRange(1, 256)
+      .ShowDefault();
+  command.AddSwitch("--keep-models", &flags->keep_models,
                     "Keep every quantized model in DIR/models");
-  command->add_flag("--skip-speed", flags->skip_speed, "Measure no tokens/s");
-  command->add_flag("--skip-plot", flags->skip_plot, "Draw no plot");
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.AddSwitch("--skip-speed", &flags->skip_speed, "Measure no tokens/s");
+  command.AddSwitch("--skip-plot", &flags->skip_plot, "Draw no plot");
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

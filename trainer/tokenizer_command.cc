@@ -68,26 +68,26 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddTokenizerCommand(CLI::App* app, absl::Status* result) {
+void AddTokenizerCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "tokenizer", "Train a byte-level BPE vocabulary, or list the characters");
   command
-      ->add_option("--text", flags->texts,
-                   "UTF-8 text file; several are joined in this order")
-      ->required();
+      .AddFlag("--text", &flags->texts,
+               "UTF-8 text file; several are joined in this order")
+      .Required();
   command
-      ->add_option("--size", flags->size,
-                   "Tokens: 256 bytes, merges and <|endoftext|>")
-      ->capture_default_str();
+      .AddFlag("--size", &flags->size,
+               "Tokens: 256 bytes, merges and <|endoftext|>")
+      .ShowDefault();
   command
-      ->add_option("--slice", flags->slice,
-                   "BEGIN:END, the part of the text as fractions")
-      ->capture_default_str();
-  command->add_flag("--characters", flags->characters,
+      .AddFlag("--slice", &flags->slice,
+               "BEGIN:END, the part of the text as fractions")
+      .ShowDefault();
+  command.AddSwitch("--characters", &flags->characters,
                     "One token for each character that occurs, no merges");
-  command->add_option("--out", flags->out, "Directory to create")->required();
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.AddFlag("--out", &flags->out, "Directory to create").Required();
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

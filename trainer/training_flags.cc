@@ -81,86 +81,78 @@ absl::StatusOr<TokenCorpus> ReadCorpus(const std::vector<std::string>& paths,
 
 }  // namespace
 
-void AddTrainingFlags(CLI::App* command, TrainingFlags* flags) {
-  command->add_option("--train", flags->train, "Training texts, UTF-8")
-      ->required();
+void AddTrainingFlags(const Command& command, TrainingFlags* flags) {
+  command.AddFlag("--train", &flags->train, "Training texts, UTF-8").Required();
   command
-      ->add_option("--train-slice", flags->train_slice,
-                   "Part of the training texts, by bytes: 0:0.8")
-      ->capture_default_str();
-  command->add_option("--val", flags->validation,
-                      "Validation texts [those of --train]");
-  command->add_option(
-      "--val-slice", flags->validation_slice,
-      "Part of the validation texts: 0.8:0.9 [all; without --val "
-      "0.9:1]");
-  command->add_option("--token-cache", flags->token_cache,
-                      "Directory that keeps tokenized texts between runs");
+      .AddFlag("--train-slice", &flags->train_slice,
+               "Part of the training texts, by bytes: 0:0.8")
+      .ShowDefault();
+  command.AddFlag("--val", &flags->validation,
+                  "Validation texts [those of --train]");
+  command.AddFlag("--val-slice", &flags->validation_slice,
+                  "Part of the validation texts: 0.8:0.9 [all; without --val "
+                  "0.9:1]");
+  command.AddFlag("--token-cache", &flags->token_cache,
+                  "Directory that keeps tokenized texts between runs");
 
-  command->add_option("--steps", flags->steps, "Optimizer steps")
-      ->capture_default_str();
-  command->add_option("--warmup", flags->warmup,
-                      "Steps of linear warm-up [2 % of --steps]");
-  command->add_option("--lr", flags->rate, "Peak learning rate")
-      ->capture_default_str();
+  command.AddFlag("--steps", &flags->steps, "Optimizer steps").ShowDefault();
+  command.AddFlag("--warmup", &flags->warmup,
+                  "Steps of linear warm-up [2 % of --steps]");
+  command.AddFlag("--lr", &flags->rate, "Peak learning rate").ShowDefault();
   command
-      ->add_option("--schedule", flags->shape,
-                   "After the warm-up: cosine, linear or constant")
-      ->capture_default_str();
+      .AddFlag("--schedule", &flags->shape,
+               "After the warm-up: cosine, linear or constant")
+      .ShowDefault();
   command
-      ->add_option("--final-ratio", flags->final_ratio,
-                   "Learning rate at the end over its peak")
-      ->capture_default_str();
-  command->add_option("--beta1", flags->beta1, "AdamW")->capture_default_str();
-  command->add_option("--beta2", flags->beta2, "AdamW")->capture_default_str();
-  command->add_option("--epsilon", flags->epsilon, "AdamW")
-      ->capture_default_str();
+      .AddFlag("--final-ratio", &flags->final_ratio,
+               "Learning rate at the end over its peak")
+      .ShowDefault();
+  command.AddFlag("--beta1", &flags->beta1, "AdamW").ShowDefault();
+  command.AddFlag("--beta2", &flags->beta2, "AdamW").ShowDefault();
+  command.AddFlag("--epsilon", &flags->epsilon, "AdamW").ShowDefault();
   command
-      ->add_option("--weight-decay", flags->weight_decay,
-                   "AdamW, matrices only")
-      ->capture_default_str();
+      .AddFlag("--weight-decay", &flags->weight_decay, "AdamW, matrices only")
+      .ShowDefault();
   command
-      ->add_option("--clip", flags->clip_norm,
-                   "Largest norm of the gradient; 0 does not clip")
-      ->capture_default_str();
+      .AddFlag("--clip", &flags->clip_norm,
+               "Largest norm of the gradient; 0 does not clip")
+      .ShowDefault();
 
-  command->add_option("--batch", flags->sequences, "Sequences per pass")
-      ->capture_default_str();
-  command->add_option("--accumulation", flags->accumulation, "Passes per step")
-      ->capture_default_str();
-  command->add_option("--context", flags->context,
-                      "Tokens per sequence [the model's context]");
+  command.AddFlag("--batch", &flags->sequences, "Sequences per pass")
+      .ShowDefault();
+  command.AddFlag("--accumulation", &flags->accumulation, "Passes per step")
+      .ShowDefault();
+  command.AddFlag("--context", &flags->context,
+                  "Tokens per sequence [the model's context]");
   command
-      ->add_option("--order", flags->order,
-                   "random: windows with replacement; epochs: each once")
-      ->capture_default_str();
+      .AddFlag("--order", &flags->order,
+               "random: windows with replacement; epochs: each once")
+      .ShowDefault();
   command
-      ->add_option("--loss", flags->loss,
-                   "all positions, or last-token as in arXiv 2601.02298")
-      ->capture_default_str();
-  command->add_option("--dropout", flags->dropout, "Of every layer")
-      ->capture_default_str();
+      .AddFlag("--loss", &flags->loss,
+               "all positions, or last-token as in arXiv 2601.02298")
+      .ShowDefault();
+  command.AddFlag("--dropout", &flags->dropout, "Of every layer").ShowDefault();
   command
-      ->add_option("--precision", flags->precision,
-                   "Of matrix products: auto, f32 or bf16")
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of data, weights and dropout")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      .AddFlag("--precision", &flags->precision,
+               "Of matrix products: auto, f32 or bf16")
+      .ShowDefault();
+  command.AddFlag("--seed", &flags->seed, "Of data, weights and dropout")
+      .AtLeastZero()
+      .ShowDefault();
 
-  command->add_option("--eval-every", flags->evaluate_every,
-                      "Steps between evaluations [a twentieth of --steps]");
-  command->add_option("--eval-tokens", flags->evaluation_tokens,
-                      "Of the validation text [all]");
-  command->add_option("--window", flags->window,
-                      "Of an evaluation [--context]");
-  command->add_option("--patience", flags->patience,
-                      "Stop after so many evaluations without a better one");
-  command->add_option("--snapshot-every", flags->snapshot_every,
-                      "Steps between snapshots [--eval-every]");
-  command->add_option("--state", flags->state,
-                      "Directory of snapshots: a run that finds one goes on "
-                      "from it");
+  command.AddFlag("--eval-every", &flags->evaluate_every,
+                  "Steps between evaluations [a twentieth of --steps]");
+  command.AddFlag("--eval-tokens", &flags->evaluation_tokens,
+                  "Of the validation text [all]");
+  command.AddFlag("--window", &flags->window, "Of an evaluation [--context]");
+  command.AddFlag("--patience", &flags->patience,
+                  "Stop after so many evaluations without a better one");
+  command.AddFlag("--snapshot-every", &flags->snapshot_every,
+                  "Steps between snapshots [--eval-every]");
+  command.AddFlag("--state", &flags->state,
+                  "Directory of snapshots: a run that finds one goes on "
+                  "from it");
 }
 
 absl::StatusOr<TrainingOptions> TrainingOptionsOf(const TrainingFlags& flags,

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "client/cli/command.h"
 #include "engine/text/tokenizer.h"
 #include "trainer/data/token_corpus.h"
 #include "trainer/training/training_loop.h"
@@ -47,7 +47,7 @@ struct TrainingFlags {
 };
 
 // Adds them to `command`, with what `flags` holds as defaults.
-void AddTrainingFlags(CLI::App* command, TrainingFlags* flags);
+void AddTrainingFlags(const Command& command, TrainingFlags* flags);
 
 // INVALID_ARGUMENT naming flag, limit and given value. `n_positions` is the
 // context where none is given.

@@ -100,25 +100,24 @@ void LowerPriority() {
   close(file);
 }
 
-void AddSecurityFlags(CLI::App* command, ChannelSecurityFlags* flags) {
-  command->add_flag("--tls", flags->tls, "Encrypt, and check the server")
-      ->envname("POT_TLS");
+void AddSecurityFlags(const Command& command, ChannelSecurityFlags* flags) {
+  command.AddSwitch("--tls", &flags->tls, "Encrypt, and check the server")
+      .Environment("POT_TLS");
   command
-      ->add_option("--tls-ca", flags->tls_ca,
-                   "PEM file of the authorities to trust [the system's]")
-      ->envname("POT_TLS_CA");
+      .AddFlag("--tls-ca", &flags->tls_ca,
+               "PEM file of the authorities to trust [the system's]")
+      .Environment("POT_TLS_CA");
   command
-      ->add_option("--tls-cert", flags->tls_cert,
-                   "PEM file of the worker's certificate, if the server asks "
-                   "for one")
-      ->envname("POT_TLS_CERT");
+      .AddFlag("--tls-cert", &flags->tls_cert,
+               "PEM file of the worker's certificate, if the server asks "
+               "for one")
+      .Environment("POT_TLS_CERT");
+  command.AddFlag("--tls-key", &flags->tls_key, "PEM file of its private key")
+      .Environment("POT_TLS_KEY");
   command
-      ->add_option("--tls-key", flags->tls_key, "PEM file of its private key")
-      ->envname("POT_TLS_KEY");
-  command
-      ->add_option("--token-file", flags->token_file,
-                   "File with a token of the scope \"worker\" [$POT_TOKEN]")
-      ->envname("POT_TOKEN_FILE");
+      .AddFlag("--token-file", &flags->token_file,
+               "File with a token of the scope \"worker\" [$POT_TOKEN]")
+      .Environment("POT_TOKEN_FILE");
 }
 
 absl::Status Run(const Flags& flags) {
@@ -173,40 +172,40 @@ absl::Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddWorkerCommand(CLI::App* app, absl::Status* result) {
+void AddWorkerCommand(const Command& app, absl::Status* result) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app->add_subcommand(
+  const Command command = app.AddCommand(
       "worker",
       "Does the training jobs of a server, one after the other; SIGTERM saves "
       "the running one and gives it back");
-  command->add_option("--server", flags->server, "HOST:PORT of pot-server")
-      ->envname("POT_SERVER")
-      ->required();
-  command->add_option("--name", flags->name,
-                      "Unique among the server's workers and the same over "
-                      "restarts [made up, kept in --work-dir]");
+  command.AddFlag("--server", &flags->server, "HOST:PORT of pot-server")
+      .Environment("POT_SERVER")
+      .Required();
+  command.AddFlag("--name", &flags->name,
+                  "Unique among the server's workers and the same over "
+                  "restarts [made up, kept in --work-dir]");
   command
-      ->add_option("--metrics-listen", flags->metrics_listen,
-                   "HOST:PORT for Prometheus, plain HTTP [no metrics]")
-      ->envname("POT_TRAINER_METRICS_LISTEN");
-  command->add_option("--work-dir", flags->work_directory,
-                      "For input, snapshots and what waits to be sent; of one "
-                      "worker alone [~/.cache/pot-worker]");
+      .AddFlag("--metrics-listen", &flags->metrics_listen,
+               "HOST:PORT for Prometheus, plain HTTP [no metrics]")
+      .Environment("POT_TRAINER_METRICS_LISTEN");
+  command.AddFlag("--work-dir", &flags->work_directory,
+                  "For input, snapshots and what waits to be sent; of one "
+                  "worker alone [~/.cache/pot-worker]");
   command
-      ->add_option("--memory", flags->memory,
-                   "The most that a job may need, 4GiB [3/4 of the machine's]")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::NonNegativeNumber);
+      .AddFlag("--memory", &flags->memory,
+               "The most that a job may need, 4GiB [3/4 of the machine's]")
+      .InBytes()
+      .AtLeastZero();
   command
-      ->add_option("--cache", flags->cache,
-                   "Of input files that are kept between jobs, 16GiB")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--threads", flags->threads, "Threads [all cores]")
-      ->check(CLI::Range(1, 256));
+      .AddFlag("--cache", &flags->cache,
+               "Of input files that are kept between jobs, 16GiB")
+      .InBytes()
+      .AtLeastZero();
+  command.AddFlag("--threads", &flags->threads, "Threads [all cores]")
+      .InRange(1, 256);
   AddSecurityFlags(command, &flags->security);
-  command->add_flag("--once", flags->once, "End after one job");
-  command->callback([flags, result] { *result = Run(*flags); });
+  command.AddSwitch("--once", &flags->once, "End after one job");
+  command.OnSelected([flags, result] { *result = Run(*flags); });
 }
 
 }  // namespace pot

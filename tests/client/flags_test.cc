@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "client/command_line.h"
 #include "client/completion.h"
 #include "client/flag_sources.h"
@@ -177,8 +178,8 @@ TEST(CompletionTest, KnowsEveryCommandAndFlag) {
   CLI::App app;
   CommonFlags flags;
   CommandFunction selected;
-  AddAllCommands(&app, &flags, &selected);
-  const CompletionNode program = DescribeCommands(&app);
+  AddAllCommands(Command(&app), &flags, &selected);
+  const CompletionNode program = DescribeCommands(Command(&app));
   ASSERT_EQ(program.commands.size(), 14u);
   bool found = false;
   for (const CompletionFlag& flag : program.flags) {

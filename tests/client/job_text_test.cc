@@ -116,7 +116,7 @@ v1::QatJobSpec WithFlags(const std::string& json,
                          const std::vector<std::string>& arguments) {
   CLI::App app;
   SpecEdits edits;
-  AddJobSpecFlags(&app, &edits);
+  AddJobSpecFlags(Command(&app), &edits);
   app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   v1::QatJobSpec spec = *ParseJobSpec(json, "job.json");
   edits.Apply(&spec);
