@@ -96,75 +96,73 @@ absl::Status Import(Session* session, ImportFlags flags) {
 void AddModelImportCommand(const Command& models, CommandFunction* selected) {
   auto flags = std::make_shared<ImportFlags>();
   const std::shared_ptr<v1::ImportModelRequest> request(flags, &flags->request);
-  const Command import = models.AddCommand(
+  const Command command = models.AddCommand(
       "import", "Make a version of a Hugging Face model, quantized if asked");
   AddValueFlag<std::string>(
-      import, "name", [=](const std::string& v) { request->set_name(v); },
+      command, "name", [=](const std::string& v) { request->set_name(v); },
       "The model that gets the version [of hf:OWNER/NAME: NAME]")
       .Required();
   const Flag directory = AddValueFlag<std::string>(
-      import, "directory",
+      command, "directory",
       [=](const std::string& v) { request->set_directory(v); },
       "hf:OWNER/NAME[@REVISION], downloaded here and uploaded; or a directory "
       "on the server's host, below its import root");
   const Flag hub = AddValueFlag<std::string>(
-      import, "--hub",
+      command, "--hub",
       [=](const std::string& v) { request->mutable_hub()->set_repo_id(v); },
       "OWNER/NAME that the server downloads itself, if it may");
   hub.Excludes(directory);
   AddValueFlag<std::string>(
-      import, "--revision",
+      command, "--revision",
       [=](const std::string& v) { request->mutable_hub()->set_revision(v); },
       "Branch, tag or commit of --hub [main]")
       .Excludes(directory);
-  import.AddParsedFlag("--from-version",
-      [=](const std::string& v) -> absl::Status {
-        POT_ASSIGN_OR_RETURN(*request->mutable_version(), ParseModelRef(v));
-  return absl::OkStatus();
-},
-      "MODEL[@VERSION|@ALIAS] of the format f32 that the server has")
+  command
+      .AddParsedFlag(
+          "--from-version",
+          [=](const std::string& v) -> absl::Status {
+            POT_ASSIGN_OR_RETURN(*request->mutable_version(), ParseModelRef(v));
+            return absl::OkStatus();
+          },
+          "MODEL[@VERSION|@ALIAS] of the format f32 that the server has")
       .Excludes(directory)
       .Excludes(hub);
-AddValueFlag<std::string>(
-    import, "--format",
-    [=](const std::string& v) {
-      request->mutable_quantization()->set_format(v);
-    },
-    "Number format, e.g. pot4, pot3 or twohot4 [f32]");
-AddValueFlag<std::string>(
-    import, "--granularity",
-    [=](const std::string& v) {
-      request->mutable_quantization()->set_granularity(v);
-    },
-    "Weights that share a scale: tensor, row, g32, g64 or g128 [row]");
-AddValueFlag<std::string>(
-    import, "--method",
-    [=](const std::string& v) {
-      request->mutable_quantization()->set_method(v);
-    },
-    "How codes are chosen: paper or nearest [nearest]");
-AddValueFlag<std::string>(
-    import, "--embedding-format",
-    [=](const std::string& v) {
-      request->mutable_quantization()->set_embedding_format(v);
-    },
-    "Number format of the token embedding [--format]");
-AddValueFlag<std::string>(
-    import, "--embedding-granularity",
-    [=](const std::string& v) {
-      request->mutable_quantization()->set_embedding_granularity(v);
-    },
-    "Weights of the embedding that share a scale [--granularity]");
-  import.AddSwitch(
-      "--load", [=](int64_t v) { request->set_load(v > 0);
-  }  // namespace pot
-,
+  AddValueFlag<std::string>(
+      command, "--format",
+      [=](const std::string& v) {
+        request->mutable_quantization()->set_format(v);
+      },
+      "Number format, e.g. pot4, pot3 or twohot4 [f32]");
+  AddValueFlag<std::string>(
+      command, "--granularity",
+      [=](const std::string& v) {
+        request->mutable_quantization()->set_granularity(v);
+      },
+      "Weights that share a scale: tensor, row, g32, g64 or g128 [row]");
+  AddValueFlag<std::string>(
+      command, "--method",
+      [=](const std::string& v) {
+        request->mutable_quantization()->set_method(v);
+      },
+      "How codes are chosen: paper or nearest [nearest]");
+  AddValueFlag<std::string>(
+      command, "--embedding-format",
+      [=](const std::string& v) {
+        request->mutable_quantization()->set_embedding_format(v);
+      },
+      "Number format of the token embedding [--format]");
+  AddValueFlag<std::string>(
+      command, "--embedding-granularity",
+      [=](const std::string& v) {
+        request->mutable_quantization()->set_embedding_granularity(v);
+      },
+      "Weights of the embedding that share a scale [--granularity]");
+  command.AddSwitch(
+      "--load", [=](int64_t v) { request->set_load(v > 0); },
       "Load the version and wait until it serves");
-  import.OnSelected([=] {
-    *selected = [=](Session* session) { return Import(session, *flags);
-  }
-  ;  // namespace pot
+  command.OnSelected([=] {
+    *selected = [=](Session* session) { return Import(session, *flags); };
   });
-  }
+}
 
-  }  // namespace pot
+}  // namespace pot
