@@ -114,6 +114,13 @@ class ReportTest(TrainerTest):
       self.assertLessEqual(mixed["bits_per_weight"], 3.5)
       self.assertGreater(few["mean_kl_nats"], mixed["mean_kl_nats"])
       self.assertGreater(mixed["mean_kl_nats"], many["mean_kl_nats"])
+      self.assertEqual({}, few["format_shares"])
+      self.assertGreaterEqual(len(mixed["format_shares"]), 2)
+      self.assertLessEqual(set(mixed["format_shares"]),
+                           {"pot2", "pot3", "twohot4"})
+      self.assertAlmostEqual(1, sum(mixed["format_shares"].values()))
+      self.assertRegex((out / "report.md").read_text(),
+                       rf"mixed3\.5 g64 {method} is \d+\.\d % pot")
     # Rows that look at no calibration text are of use with any.
     result = report("pot2", "--calibration", self.text)
     self.assert_fails(result, 2, "pot2-g64-gptq.json was measured with another "

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <memory>
 #include <utility>
 
@@ -122,6 +123,17 @@ absl::StatusOr<std::map<std::string, double>> SquaredErrors(
   return errors;
 }
 
+std::map<std::string, double> Shares(
+    const std::map<std::string, int64_t>& counts) {
+  double total = 0;
+  for (const auto& [name, count] : counts) total += static_cast<double>(count);
+  std::map<std::string, double> shares;
+  for (const auto& [name, count] : counts) {
+    shares[name] = static_cast<double>(count) / total;
+  }
+  return shares;
+}
+
 absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
                       const std::string& scratch, int threads,
                       const std::function<void(double)>& progress,
@@ -148,6 +160,7 @@ absl::Status Quantize(const ReportInputs& inputs, const ReportCase& which,
       }));
   row->quantize_seconds = SecondsSince(start);
   row->bits_per_weight = outcome.report->bits_per_weight;
+  row->format_shares = Shares(outcome.mixed);
   // Weights that were moved first are not those of the file.
   if (equalize) return absl::OkStatus();
   POT_ASSIGN_OR_RETURN(row->squared_error,

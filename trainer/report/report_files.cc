@@ -6,9 +6,11 @@
 #include <map>
 #include <set>
 #include <tuple>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 namespace pot {
 namespace {
@@ -106,6 +108,15 @@ std::string FormatReportTable(const ReportDescription& description,
       "per weight are those of the quantized matrices, scales included. The "
       "columns named after tensors are squared errors, "
       "sum (w - q)^2 / sum w^2.\n");
+  for (const ReportRow& row : rows) {
+    if (row.format_shares.empty()) continue;
+    std::vector<std::string> shares;
+    for (const auto& [format, share] : row.format_shares) {
+      shares.push_back(absl::StrFormat("%.1f %% %s", 100 * share, format));
+    }
+    absl::StrAppend(&table, "\n", row.which.Label(), " is ",
+                    absl::StrJoin(shares, ", "), ".\n");
+  }
   return table;
 }
 

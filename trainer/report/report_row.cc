@@ -87,6 +87,7 @@ void VisitMembers(Row& row, const Visit& visit) {
   visit("float_nats_sum", row.sums.reference_nats);
   visit("difference_squared_sum", row.sums.difference_squared);
   visit("squared_error", row.squared_error);
+  visit("format_shares", row.format_shares);
   visit("quantize_seconds", row.quantize_seconds);
   visit("decode_tokens_per_second", row.decode_tokens_per_second);
 }

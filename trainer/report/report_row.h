@@ -24,6 +24,8 @@ struct ReportRow {
   EvaluationSums sums;
   // sum (w - q)^2 / sum w^2 over all tensors of a kind: "attn.c_attn", ..
   std::map<std::string, double> squared_error;
+  // Of the quantized weights by format, with a mixed format.
+  std::map<std::string, double> format_shares;
   double quantize_seconds = 0;
   // Of one sequence; 0 when it was not measured.
   double decode_tokens_per_second = 0;
