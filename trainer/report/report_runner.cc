@@ -73,6 +73,9 @@ class Runner {
       workers.emplace_back([this] { Work(); });
     }
     for (std::thread& worker : workers) worker.join();
+    // If it is empty; not before, as a worker may be about to use it.
+    std::error_code error;
+    fs::remove(absl::StrCat(options_.directory, "/models"), error);
     for (size_t i = 0; i < cases_.size(); ++i) {
       if (rows_[i].has_value()) {
         run.rows.push_back(*std::move(rows_[i]));
@@ -151,7 +154,6 @@ class Runner {
     const absl::Status status = MeasureIn(scratch, i);
     if (!options_.keep_models || which.is_float()) {
       fs::remove_all(scratch, error);
-      fs::remove(absl::StrCat(options_.directory, "/models"), error);
     }
     return status;
   }
