@@ -45,12 +45,11 @@ absl::Status Change(Session* session,
 
 // Declares such a call with nothing but the job's id.
 template <typename Request, typename Response>
-const Command AddChange(const Command& jobs, CommandFunction* selected,
-                        const std::string& name, const std::string& description,
-                        const std::shared_ptr<Request>& request,
-                        grpc::Status (Stub::*method)(grpc::ClientContext*,
-                                                     const Request&,
-                                                     Response*)) {
+Command AddChange(const Command& jobs, CommandFunction* selected,
+                  const std::string& name, const std::string& description,
+                  const std::shared_ptr<Request>& request,
+                  grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                               const Request&, Response*)) {
   const Command command = jobs.AddCommand(name, description);
   AddValueFlag<std::string>(
       command, "job",

@@ -1,5 +1,6 @@
 #include "trainer/calibrated_quantization.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"

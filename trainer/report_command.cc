@@ -133,7 +133,7 @@ absl::Status Identify(const Flags& flags, const FloatModel& model,
     options->calibrated_identity["calibration settings"] =
         DescribeCalibration(flags.calibration);
   }
-  // Then every row looks at it.
+  // Then every quantized row looks at it.
   if (flags.calibration.equalize) {
     options->identity = options->calibrated_identity;
   }

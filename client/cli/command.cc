@@ -1,5 +1,7 @@
 #include "client/cli/command.h"
 
+#include <cmath>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -49,6 +51,12 @@ Flag Flag::InRange(int64_t low, int64_t high) const {
 
 Flag Flag::InFloatRange(double low, double high) const {
   option_->check(CLI::Range(low, high));
+  // To CLI11 NaN is in every range.
+  option_->check([](const std::string& text) {
+    return std::isnan(std::strtod(text.c_str(), nullptr))
+               ? "Value " + text + " is not a number"
+               : "";
+  });
   return *this;
 }
 

@@ -1,6 +1,5 @@
 #include "engine/checkpoint/exponent_layout.h"
 
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"

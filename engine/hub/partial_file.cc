@@ -101,9 +101,8 @@ absl::StatusOr<bool> FileLock::TryLock(const std::string& path,
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
     close(fd);
-    errno = error;
     if (error == EWOULDBLOCK || error == EINTR) return false;
-    return ErrnoError(errno, "lock", path);
+    return ErrnoError(error, "lock", path);
   }
   lock->fd_ = fd;
   return true;

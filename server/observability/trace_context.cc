@@ -1,6 +1,5 @@
 #include "server/observability/trace_context.h"
 
-
 #include "engine/base/characters.h"
 
 namespace pot {

@@ -61,11 +61,10 @@ absl::Status CheckBytes(absl::string_view field, absl::string_view text,
   const std::string limits = low > 0
                                  ? absl::StrCat("must have ", low, " to ", high)
                                  : absl::StrCat("may have at most ", high);
-  return FieldError("INVALID_FIELD", field,
-                    absl::StrCat(limits, " bytes; it has ", size),
-                    low > 0 ? absl::StrCat("[", low, ", ", high, "]")
-                            : absl::StrCat(high),
-                    absl::StrCat(size));
+  return FieldError(
+      "INVALID_FIELD", field, absl::StrCat(limits, " bytes; it has ", size),
+      low > 0 ? absl::StrCat("[", low, ", ", high, "]") : absl::StrCat(high),
+      absl::StrCat(size));
 }
 
 absl::Status CheckSha256(absl::string_view field, absl::string_view text) {
@@ -73,7 +72,8 @@ absl::Status CheckSha256(absl::string_view field, absl::string_view text) {
   const std::string quoted = Quoted(text);
   return FieldError(
       "INVALID_FIELD", field,
-      absl::StrCat("must be 64 lower-case hexadecimal digits; it is ", quoted),
+      absl::StrCat("must be 64 lower-case hexadecimal digits; it is ", quoted,
+                   ", ", text.size(), " bytes"),
       "64", quoted);
 }
 

@@ -131,12 +131,15 @@ class ReportTest(TrainerTest):
     self.assertIn("2 rows were in", result.stderr)
     (out / "rows/pot2-g64-gptq.json").unlink()
     # What the model has no room for fails alone.
+    (out / "report.md").unlink()
     result = report("pot2,mixed1.5")
     self.assertEqual(2, result.returncode, result.stderr)
     for method in ("rtn", "gptq"):
       self.assertRegex(result.stderr, f"mixed1.5 g64 {method} failed: .*"
                        r"--bits-budget must be at least 2\.\d+ .*, not 1\.5")
-    self.assertIn("pot2", (out / "report.md").read_text())
+    table = (out / "report.md").read_text()
+    self.assertIn("pot2", table)
+    self.assertNotIn("mixed1.5", table)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,10 @@ absl::Status SetFormat(const std::string& format, QuantizeFlags* flags) {
     return absl::OkStatus();
   }
   double bits = 0;
+  // One spelling of each, as it is a name.
   if (!absl::SimpleAtod(budget, &bits) ||
-      !(bits >= kMinBitsBudget && bits <= kMaxBitsBudget)) {
+      !(bits >= kMinBitsBudget && bits <= kMaxBitsBudget) ||
+      budget != absl::StrCat(bits)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "format ", Quote(format), ": ", kMixed,
         " is followed by bits per weight from ", kMinBitsBudget, " to ",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +53,17 @@ class CommandTest : public ::testing::Test {
         },
         "one each time");
     run.AddSwitch("--on", &on_, "switch").Needs(run.FindFlag("--count"));
+    run.AddListFlag(
+           "--files",
+           [this](const std::vector<std::string>& values) {
+             files_ = values;
+             return absl::OkStatus();
+           },
+           "many at a time")
+        .TakesMany();
+    run.AddFlag("--home", &home_, "variable")
+        .Environment("POT_COMMAND_TEST_HOME")
+        .Description("described");
     run.AddSwitch(
         "--level", [this](int64_t count) { level_ = count; }, "counted");
     run.OnSelected([this] { ++selected_; });
@@ -69,8 +81,8 @@ class CommandTest : public ::testing::Test {
   }
 
   CLI::App app_;
-  std::string text_, color_, even_;
-  std::vector<std::string> names_, list_;
+  std::string text_, color_, even_, home_;
+  std::vector<std::string> names_, list_, files_;
   std::optional<std::string> prompt_;
   int count_ = 3;
   int64_t offset_ = -1, memory_ = 0, level_ = 0;
@@ -105,6 +117,15 @@ TEST_F(CommandTest, FillsVariables) {
   EXPECT_EQ(level_, 2);
 }
 
+TEST_F(CommandTest, TakesManyAndFalseAndVariables) {
+  setenv("POT_COMMAND_TEST_HOME", "here", 1);
+  EXPECT_EQ(Parse({"run", "word", "--level=false", "--files", "a", "b"}), "");
+  unsetenv("POT_COMMAND_TEST_HOME");
+  EXPECT_THAT(files_, ElementsAre("a", "b"));
+  EXPECT_EQ(level_, -1);
+  EXPECT_EQ(home_, "here");
+}
+
 TEST_F(CommandTest, LeavesTheRestAlone) {
   EXPECT_EQ(Parse({"run", "word", "--even", "2"}), "");
   EXPECT_EQ(even_, "2");
@@ -125,6 +146,7 @@ TEST_F(CommandTest, RefusesAndSaysWhat) {
       {{"run", "word", "--offset", "-1"}, "--offset"},
       {{"run", "word", "--seed", "0"}, "--seed"},
       {{"run", "word", "--ratio", "2.5"}, "2.5 not in range 0.5"},
+      {{"run", "word", "--ratio", "nan"}, "nan is not a number"},
       {{"run", "word", "--memory", "2 parsecs"}, "--memory"},
       {{"run", "word", "--color", "green"}, "green not in {red,blue}"},
       {{"run", "word", "--even", "3"}, "--even: is not two"},
@@ -141,7 +163,7 @@ TEST_F(CommandTest, HelpShowsWhatWasSaid) {
   const std::string help = app_.get_subcommand("run")->help();
   for (const char* const text :
        {"runs", "--count INT:INT in [1 - 9]=3", "--rate HZ", "{red,blue}",
-        "Others:", "Excludes: --color", "Needs: --count"}) {
+        "Others:", "Excludes: --color", "Needs: --count", "described"}) {
     EXPECT_THAT(help, HasSubstr(text));
   }
 }

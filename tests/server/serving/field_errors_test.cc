@@ -48,13 +48,14 @@ TEST(FieldErrorsTest, BytesHaveALeastAndAMost) {
 TEST(FieldErrorsTest, DigestsAreQuotedInPart) {
   EXPECT_TRUE(CheckSha256("sha256", std::string(64, '0')).ok());
   ExpectError(CheckSha256("sha256", "AB"),
-              "sha256 must be 64 lower-case hexadecimal digits; it is \"AB\"",
+              "sha256 must be 64 lower-case hexadecimal digits; it is \"AB\", "
+              "2 bytes",
               "sha256", "64", "\"AB\"");
   const std::string shown = absl::StrCat("\"", std::string(64, '0'), "..\"");
   ExpectError(
       CheckSha256("sha256", std::string(100000, '0')),
       absl::StrCat("sha256 must be 64 lower-case hexadecimal digits; it is ",
-                   shown),
+                   shown, ", 100000 bytes"),
       "sha256", "64", shown);
 }
 

@@ -63,6 +63,8 @@ TEST(PlanReportTest, RefusesNamesItDoesNotKnow) {
       {{{"mixed0.9"}, {"row"}, {"rtn"}}, "not by \"0.9\""},
       {{{"mixed33"}, {"row"}, {"rtn"}}, "not by \"33\""},
       {{{"mixednan"}, {"row"}, {"rtn"}}, "not by \"nan\""},
+      {{{"mixed3.50"}, {"row"}, {"rtn"}}, "not by \"3.50\""},
+      {{{"mixed 3.5"}, {"row"}, {"rtn"}}, "not by \" 3.5\""},
       {{{"mixed3.5bits"}, {"row"}, {"rtn"}}, "not by \"3.5bits\""},
   };
   for (const Case& test : kCases) {
